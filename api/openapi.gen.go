@@ -21,6 +21,7 @@ const (
 	ProblemCodeInternal             ProblemCode = "internal"
 	ProblemCodeInvalidField         ProblemCode = "invalid_field"
 	ProblemCodeMalformedJson        ProblemCode = "malformed_json"
+	ProblemCodeMalformedUrl         ProblemCode = "malformed_url"
 	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
 	ProblemCodeNotFound             ProblemCode = "not_found"
 	ProblemCodeNotPresent           ProblemCode = "not_present"
@@ -43,6 +44,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeInvalidField:
 		return true
 	case ProblemCodeMalformedJson:
+		return true
+	case ProblemCodeMalformedUrl:
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
@@ -341,6 +344,9 @@ type InvalidField = Problem
 
 // MalformedBody RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type MalformedBody = Problem
+
+// MalformedURL RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type MalformedURL = Problem
 
 // NotPresent RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type NotPresent = Problem

@@ -27,6 +27,7 @@ const (
 	ProblemCodeInternal             ProblemCode = "internal"
 	ProblemCodeInvalidField         ProblemCode = "invalid_field"
 	ProblemCodeMalformedJson        ProblemCode = "malformed_json"
+	ProblemCodeMalformedUrl         ProblemCode = "malformed_url"
 	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
 	ProblemCodeNotFound             ProblemCode = "not_found"
 	ProblemCodeNotPresent           ProblemCode = "not_present"
@@ -49,6 +50,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeInvalidField:
 		return true
 	case ProblemCodeMalformedJson:
+		return true
+	case ProblemCodeMalformedUrl:
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
@@ -347,6 +350,9 @@ type InvalidField = Problem
 
 // MalformedBody RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type MalformedBody = Problem
+
+// MalformedURL RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type MalformedURL = Problem
 
 // NotPresent RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type NotPresent = Problem
@@ -2749,6 +2755,8 @@ type StreamTopicsResponse503Headers struct {
 type StreamTopicsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *MalformedURL
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *UnknownSession
 	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
@@ -2761,6 +2769,11 @@ type StreamTopicsResponse struct {
 	Headers200 *StreamTopicsResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *StreamTopicsResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r StreamTopicsResponse) GetApplicationproblemJSON400() *MalformedURL {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -3238,6 +3251,8 @@ type ListTopicsResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *TopicPage
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *MalformedURL
 	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -3247,6 +3262,11 @@ type ListTopicsResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListTopicsResponse) GetJSON200() *TopicPage {
 	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListTopicsResponse) GetApplicationproblemJSON400() *MalformedURL {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
@@ -3357,6 +3377,8 @@ type StreamTopicResponse503Headers struct {
 type StreamTopicResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *MalformedURL
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *UnknownSession
 	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
@@ -3369,6 +3391,11 @@ type StreamTopicResponse struct {
 	Headers200 *StreamTopicResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *StreamTopicResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r StreamTopicResponse) GetApplicationproblemJSON400() *MalformedURL {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -3436,6 +3463,8 @@ type ListPresencesResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *PresenceState
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *MalformedURL
 	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -3449,6 +3478,11 @@ type ListPresencesResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListPresencesResponse) GetJSON200() *PresenceState {
 	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListPresencesResponse) GetApplicationproblemJSON400() *MalformedURL {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
@@ -3602,6 +3636,8 @@ type UntrackResponse503Headers struct {
 type UntrackResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *MalformedURL
 	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -3610,6 +3646,11 @@ type UntrackResponse struct {
 	ApplicationproblemJSON503 *Draining
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UntrackResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UntrackResponse) GetApplicationproblemJSON400() *MalformedURL {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
@@ -4426,6 +4467,13 @@ func ParseStreamTopicsResponse(rsp *http.Response) (*StreamTopicsResponse, error
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest MalformedURL
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest UnknownSession
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -4871,6 +4919,13 @@ func ParseListTopicsResponse(rsp *http.Response) (*ListTopicsResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest MalformedURL
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest InvalidField
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -4944,6 +4999,13 @@ func ParseStreamTopicResponse(rsp *http.Response) (*StreamTopicResponse, error) 
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest MalformedURL
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest UnknownSession
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -5030,6 +5092,13 @@ func ParseListPresencesResponse(rsp *http.Response) (*ListPresencesResponse, err
 
 	case rsp.StatusCode == 304:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest MalformedURL
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest InvalidField
@@ -5194,6 +5263,13 @@ func ParseUntrackResponse(rsp *http.Response) (*UntrackResponse, error) {
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest MalformedURL
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest InvalidField

@@ -17,9 +17,11 @@ const (
 	s2    = SessionID("session-two-0002")
 )
 
+var replica = crdt.Replica{Name: "node", Incarnation: 1}
+
 func openTracker(t *testing.T, config Config) *Tracker {
 	t.Helper()
-	config.Replica = crdt.Replica{Name: "node", Incarnation: 1}
+	config.Replica = replica
 	tracker, err := Open(config)
 	if err != nil {
 		t.Fatal(err)
@@ -344,7 +346,7 @@ func TestManyLeases(t *testing.T) {
 }
 
 func BenchmarkTrackLeave(b *testing.B) {
-	tracker, err := Open(Config{Replica: crdt.Replica{Name: "node", Incarnation: 1}})
+	tracker, err := Open(Config{Replica: replica})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -360,7 +362,7 @@ func BenchmarkTrackLeave(b *testing.B) {
 }
 
 func BenchmarkHeartbeatAmongAMillion(b *testing.B) {
-	tracker, err := Open(Config{Replica: crdt.Replica{Name: "node", Incarnation: 1}})
+	tracker, err := Open(Config{Replica: replica})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Changes } from "./lib/changes.mjs";
+import { launch, people, Visitor } from "./lib/chromium.mjs";
+import { equals, eventually } from "./lib/eventually.mjs";
+import { fold, readWithChromium, readWithGo, readWithNode } from "./lib/readers.mjs";
+import { Server } from "./lib/server.mjs";
+
+const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+const odd = "ünï/cöde\u2028 #?&%2F";
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser.close());
+
+for (const { what, path, wrapped, topics } of [
+  { what: "one topic", path: "/v1/topics/x/events", wrapped: false, topics: ["x"] },
+  { what: "three topics", path: `/v1/events?topic=x&topic=y&topic=${encodeURIComponent(odd)}`, wrapped: true, topics: ["x", "y", odd] },
+]) {
+  test(`three readers of ${what} see the same events, and Phoenix's client the same people as the list`, async (t) => {
+    t.diagnostic(`SEED=${seed}`);
+    const { server, visitor } = await visit(t);
+    const url = server.url + path;
+    const readers = [readWithNode(url), readWithGo(url), await readWithChromium(await visitor.tab("/demo"), url)];
+    t.after(() => Promise.all(readers.map((reader) => reader.close())));
+    const demo = await visitor.demo("the demo's own", "x");
+    for (const reader of readers) await eventually(async () => assert.ok((await reader.read()).length >= topics.length));
+
+    const changes = new Changes(server, topics, seed);
+    const topic = wrapped ? undefined : "x";
+    for (let round = 0; round < 5; round++) {
+      for (let made = 0; made < 80; ) made += await changes.burst();
+      const want = new Map();
+      for (const topic of topics) want.set(topic, await server.list(topic));
+      for (const reader of readers) await equals(async () => sorted(fold(await reader.read(), topic)), sorted(want));
+      await equals(async () => (await people(demo)).sort(), Object.entries(want.get("x")).map(([key, { metas }]) => `${key} (count: ${metas.length})`).sort());
+    }
+
+    const [first, ...others] = await Promise.all(readers.map((reader) => reader.read()));
+    t.diagnostic(`${first.length} events`);
+    for (const topic of topics) {
+      const of = (events) => (wrapped ? events.filter(({ data }) => JSON.parse(data).topic === topic) : events);
+      const want = of(first).map(seen(wrapped));
+      assert.equal(want.filter(({ event }) => event === "presence_state").length, 1, "readers that keep up get one state");
+      for (const [i, events] of others.entries()) {
+        assert.deepEqual(of(events).map(seen(wrapped)), want, `${readers[i + 1].name} and ${readers[0].name} differ in ${topic}`);
+      }
+    }
+  });
+}
+
+test("a reader may come back after any event", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const { server } = await visit(t);
+  const url = `${server.url}/v1/topics/x/events`;
+  const whole = readWithNode(url);
+  t.after(() => whole.close());
+  await eventually(async () => assert.ok((await whole.read()).length > 0));
+  const changes = new Changes(server, ["x"], seed);
+  for (let made = 0; made < 60; ) made += await changes.burst();
+  const want = new Map([["x", await server.list("x")]]);
+  await equals(async () => fold(await whole.read(), "x"), want);
+
+  const events = await whole.read();
+  for (const [i, { id }] of events.entries()) {
+    const back = readWithNode(`${url}?last_event_id=${encodeURIComponent(id)}`);
+    await equals(async () => fold([...events.slice(0, i + 1), ...(await back.read())], "x"), want);
+    const states = (await back.read()).filter(({ event }) => event === "presence_state");
+    assert.deepEqual(states, [], "diffs that are still there were not used");
+    await back.close();
+  }
+});
+
+async function visit(t) {
+  const server = await Server.start();
+  const visitor = await Visitor.open(browser, server);
+  t.after(async () => {
+    await visitor.close();
+    await server.stop();
+  });
+  return { server, visitor };
+}
+
+// seen is what must be equal among readers. On a stream of several topics each reader may get the topics in another order,
+// and an id there stands for a place in that order.
+const seen = (wrapped) => ({ event, id, data }) => (wrapped ? { event, data } : { event, id, data });
+
+const sorted = (states) => new Map([...states].sort());

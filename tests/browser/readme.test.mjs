@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { eventually } from "./lib/eventually.mjs";
+import { Server } from "./lib/server.mjs";
+
+// Every command of the README runs here as it stands, against the real binary on another port. Commands that watch go on until what
+// they watch has come.
+
+const root = new URL("../../", import.meta.url);
+const readme = await readFile(new URL("README.md", root), "utf8");
+const blocks = [...readme.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block.trim().split("\n"));
+const [start, ...examples] = blocks;
+
+let server, home;
+before(async () => {
+  server = await Server.start();
+  home = await mkdtemp(join(tmpdir(), "rollcall-readme-"));
+  await writeFile(join(home, ".curlrc"), "fail-with-body\nsilent\nshow-error\n"); // an HTTP error is an error here
+});
+after(async () => {
+  await rm(home, { recursive: true });
+  await server.stop();
+});
+
+test("the first commands exist", async () => {
+  assert.deepEqual(start, ["go run ./cmd/rollcall serve", "make test"]);
+  assert.ok(existsSync(new URL("cmd/rollcall/main.go", root)));
+  assert.match(await readFile(new URL("Makefile", root), "utf8"), /^test:/m);
+});
+
+for (const command of examples.flat()) {
+  test(command, async () => {
+    const { output, end, ended } = shell(command.replaceAll("127.0.0.1:7700", server.addr));
+    if (watches(command)) {
+      await eventually(() => assert.match(output(), /presence_state/));
+      end();
+      await ended;
+      return;
+    }
+    const [code] = await ended;
+    assert.equal(code, 0, output());
+  });
+}
+
+test("what the README points to is there", () => {
+  const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link]) => link);
+  assert.ok(links.length > 0);
+  for (const link of links) assert.ok(existsSync(new URL(link, root)), link);
+});
+
+const watches = (command) => /^curl -N|^rollcall watch/.test(command);
+
+// shell runs a command line in a process group of its own, with the binary on the path.
+function shell(line) {
+  const env = { ...process.env, CURL_HOME: home, PATH: `${dirname(process.env.ROLLCALL_BIN)}:${process.env.PATH}` };
+  const bash = spawn("bash", ["-c", line], { cwd: root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  let text = "";
+  for (const stream of [bash.stdout, bash.stderr]) stream.on("data", (chunk) => (text += chunk));
+  return { output: () => text, end: () => process.kill(-bash.pid), ended: once(bash, "close") };
+}

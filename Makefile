@@ -12,6 +12,7 @@ FUZZTIME  ?= 10s
 GO_TEST   ?= go test -race -timeout 8m
 NODE_TEST ?= node --test --test-concurrency=1
 
+GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 BROWSER := tests/browser
 MODULES := $(BROWSER)/node_modules/.package-lock.json
 READER  := bin/r3labs-reader
@@ -33,28 +34,28 @@ generate: ## Generate code from openapi.yaml
 
 .PHONY: fmt
 fmt: ## Format the Go code
-	@gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	@gofmt -w $(GO_FILES)
 
 .PHONY: lint
 lint: lint-fmt lint-vet lint-tidy lint-generated ## Check formatting, vet, go.mod and that generated code is current
 
 .PHONY: lint-fmt lint-vet lint-tidy lint-generated
 lint-fmt:
-	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	@unformatted=$$(gofmt -l $(GO_FILES)); \
 	if [ -n "$$unformatted" ]; then printf 'Not formatted; run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 lint-vet:
 	@go vet ./...
 
 lint-tidy:
-	@go mod tidy -diff || { echo 'go.mod or go.sum is not tidy; run go mod tidy.' >&2; exit 1; }
+	@go mod tidy -diff >/dev/null || { echo 'go.mod or go.sum is not tidy; run go mod tidy.' >&2; exit 1; }
 
 # Generates in a copy, so that work which is not committed is checked too and nothing is changed.
 lint-generated:
 	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
-	git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$$copy" --; \
+	tar -c --exclude=./.git --exclude=./bin --exclude=node_modules . | tar -x -C "$$copy"; \
 	(cd "$$copy" && go generate ./...); \
-	for file in $$(git ls-files -co --exclude-standard '*.gen.go'); do \
+	for file in $(filter %.gen.go,$(GO_FILES)); do \
 		cmp -s "$$file" "$$copy/$$file" || { echo "$$file is stale; run make generate." >&2; exit 1; }; \
 	done
 

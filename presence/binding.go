@@ -62,7 +62,8 @@ func (t *Tracker) Attach(r AttachRequest) (*Binding, error) {
 	}
 	s.streams++
 	// What earlier streams tracked and this one does not hold would otherwise live as long as this one.
-	t.lingerLocked(st, s, now+r.Linger)
+	s.abandon(now + r.Linger)
+	t.sweepSessionLocked(st, s, now)
 	return b, nil
 }
 
@@ -76,16 +77,6 @@ func (t *Tracker) holdLocked(s *session, p place, meta Meta) {
 	}
 	h.streams++
 	h.until = 0
-}
-
-// lingerLocked gives what streams tracked, and no open one holds, until then to be held again.
-func (t *Tracker) lingerLocked(st *stripe, s *session, until time.Duration) {
-	for i := range s.holdings.list {
-		if h := &s.holdings.list[i]; h.byStream && h.streams == 0 && h.until == 0 {
-			h.until = until
-			st.wheel.schedule(s, until)
-		}
-	}
 }
 
 // Close ends the binding: the stream has ended. With no other stream open, the session ends after linger unless a stream or a heartbeat comes first.
@@ -106,12 +97,9 @@ func (b *Binding) Close() {
 		}
 	}
 	if s.streams > 0 {
-		t.lingerLocked(st, s, now+b.linger)
+		s.abandon(now + b.linger)
 	} else {
 		s.deadline = now + b.linger
-		st.wheel.schedule(s, s.deadline)
 	}
-	if b.linger == 0 {
-		t.countExpired(st.sweepLocked(s, now, t.untrack))
-	}
+	t.sweepSessionLocked(st, s, now)
 }

@@ -31,6 +31,7 @@ func newNetDiff() netDiff {
 	return netDiff{joins: map[Ref]*Presence{}, leaves: map[Ref]*Presence{}}
 }
 
+// empty tells whether there is nothing in it.
 func (n netDiff) empty() bool { return len(n.joins) == 0 && len(n.leaves) == 0 }
 
 func (n netDiff) leave(p *Presence) {

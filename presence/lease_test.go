@@ -227,7 +227,7 @@ func TestLinger(t *testing.T) {
 func TestStreamComesBackInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := openTracker(t, Config{})
-		sub := tracker.Subscribe(lobby, func() {})
+		sub := tracker.Subscribe(lobby, Net, func() {})
 		attach := AttachRequest{Topics: []Topic{lobby}, Key: "ann", Session: s1, Linger: -1, Meta: Meta(`{"device":"phone"}`)}
 		b := mustAttach(t, tracker, attach)
 		_, err := tracker.Patch(lobby, "ann", s1, Meta(`{"status":"away"}`))

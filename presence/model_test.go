@@ -64,6 +64,7 @@ func (m *model) attach(stream *modelStream, meta string) {
 	}
 	s.streams++
 	s.abandon(m.now + stream.linger)
+	m.expire()
 }
 
 func (m *model) detach(stream *modelStream) {
@@ -291,7 +292,8 @@ func (r *run) pass(t *rapid.T) {
 
 func (r *run) watch(t *rapid.T) {
 	topic := topicGen.Draw(t, "topic")
-	w := &watcher{topic: topic, sub: r.tracker.Subscribe(topic, func() {}), state: rollcallclient.PresenceState{}}
+	grouping := rapid.SampledFrom([]Grouping{Net, Each}).Draw(t, "grouping")
+	w := &watcher{topic: topic, sub: r.tracker.Subscribe(topic, grouping, func() {}), state: rollcallclient.PresenceState{}}
 	w.state.SyncState(decodeJSON[rollcallclient.PresenceState](t, w.sub.State().AppendJSON(nil)), nil, nil)
 	r.watchers = append(r.watchers, w)
 	r.sameAsList(t, w)
@@ -305,10 +307,11 @@ func (r *run) take(t *rapid.T) {
 }
 
 func (r *run) catchUp(t *rapid.T, w *watcher) {
-	diff := w.sub.Take()
-	w.mustHave(t, diff.Joins, false)
-	w.mustHave(t, diff.Leaves, true)
-	w.state.SyncDiff(decodeJSON[rollcallclient.PresenceDiff](t, diff.AppendJSON(nil)), nil, nil)
+	for diff := w.sub.Take(); !diff.Empty(); diff = w.sub.Take() {
+		w.mustHave(t, diff.Joins, false)
+		w.mustHave(t, diff.Leaves, true)
+		w.state.SyncDiff(decodeJSON[rollcallclient.PresenceDiff](t, diff.AppendJSON(nil)), nil, nil)
+	}
 	r.sameAsList(t, w)
 }
 

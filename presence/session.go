@@ -22,6 +22,15 @@ func (s *session) renew(now time.Duration) { s.deadline = now + s.ttl }
 // expired tells whether the session has run out.
 func (s *session) expired(now time.Duration) bool { return s.streams == 0 && s.deadline <= now }
 
+// abandon gives what streams tracked, and no open one holds, until then to be held again.
+func (s *session) abandon(until time.Duration) {
+	for i := range s.holdings.list {
+		if h := &s.holdings.list[i]; h.byStream && h.streams == 0 && h.until == 0 {
+			h.until = until
+		}
+	}
+}
+
 // stripe holds the sessions whose ids hash to it.
 type stripe struct {
 	mu       sync.Mutex

@@ -7,20 +7,31 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// Subscription follows one topic. It gathers the topic's net change until its owner takes it; so it is never behind by more than the
-// topic's size, however long that is.
+// Grouping says how a [Subscription] gathers changes.
+type Grouping int
+
+const (
+	// Net makes one diff of all changes, in which what joined and left, or left and came back, does not appear. It is never larger than the
+	// topic was and is.
+	Net Grouping = iota
+	// Each keeps each change by itself, in order.
+	Each
+)
+
+// Subscription follows one topic and gathers its changes until its owner takes them.
 type Subscription struct {
-	shard   *shard
-	topic   Topic
-	notify  func()
-	pending netDiff // what [Subscription.Take] has not returned yet
+	shard    *shard
+	topic    Topic
+	grouping Grouping
+	notify   func()
+	pending  []netDiff // what [Subscription.Take] has not returned yet, oldest first; at most one when grouped as Net
 }
 
 // Subscribe follows topic from now on: [Subscription.State] is the topic as it is now, and [Subscription.Take] returns what changed since.
 //
 // notify is called when there is something to take and there was nothing before. It runs under a lock: it must not block, nor call the tracker.
-func (t *Tracker) Subscribe(topic Topic, notify func()) *Subscription {
-	s := &Subscription{shard: t.shard(topic), topic: topic, notify: notify, pending: newNetDiff()}
+func (t *Tracker) Subscribe(topic Topic, grouping Grouping, notify func()) *Subscription {
+	s := &Subscription{shard: t.shard(topic), topic: topic, grouping: grouping, notify: notify}
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
 	subs := s.shard.subs[topic]
@@ -43,15 +54,18 @@ func (s *Subscription) Close() {
 	}
 }
 
-// Take returns the topic's net change since the last Take, or since Subscribe. It may be empty, when what joined has left again.
+// Take returns the topic's oldest change that was not taken yet: with [Net] the whole change since the last Take, or since Subscribe. It is
+// empty when there is none.
 func (s *Subscription) Take() Diff {
 	s.shard.mu.Lock()
-	pending := s.pending
-	if !pending.empty() {
-		s.pending = newNetDiff()
+	if len(s.pending) == 0 {
+		s.shard.mu.Unlock()
+		return Diff{}
 	}
+	oldest := s.pending[0]
+	s.pending = s.pending[1:]
 	s.shard.mu.Unlock()
-	return pending.diff()
+	return oldest.diff()
 }
 
 // State returns the topic as it was at the last Take, or at Subscribe: what is there, less what is pending. State and the diffs taken after it
@@ -62,9 +76,16 @@ func (s *Subscription) State() Members {
 	if t, ok := s.shard.topics.Get(s.topic); ok {
 		now = *t.members.Copy()
 	}
-	pending := s.pending.diff()
+	var pending []Diff
+	for _, change := range s.pending {
+		pending = append(pending, change.diff())
+	}
 	s.shard.mu.Unlock()
-	return revert(all(&now), pending)
+	members := all(&now)
+	for _, diff := range slices.Backward(pending) {
+		members = revert(members, diff)
+	}
+	return members
 }
 
 // revert undoes diff in members, which it may change.
@@ -90,14 +111,22 @@ func revert(members Members, diff Diff) Members {
 func compareKey(m Member, key Key) int { return strings.Compare(string(m.Key), string(key)) }
 
 func (s *Subscription) changeLocked(left, joined *Presence) {
-	idle := s.pending.empty()
+	idle := len(s.pending) == 0
+	if idle || s.grouping == Each {
+		s.pending = append(s.pending, newNetDiff())
+	}
+	last := s.pending[len(s.pending)-1]
 	if left != nil {
-		s.pending.leave(left)
+		last.leave(left)
 	}
 	if joined != nil {
-		s.pending.join(joined)
+		last.join(joined)
 	}
-	if idle && !s.pending.empty() {
+	if last.empty() {
+		s.pending = nil // all of it has cancelled out
+		return
+	}
+	if idle {
 		s.notify()
 	}
 }

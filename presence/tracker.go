@@ -141,15 +141,16 @@ func (t *Tracker) sweep(now time.Duration) {
 				st.mu.Unlock()
 				st.mu.Lock()
 			}
-			t.countExpired(st.sweepLocked(s, now, t.untrack))
+			t.sweepSessionLocked(st, s, now)
 		}
 		st.mu.Unlock()
 	}
 }
 
-func (t *Tracker) countExpired(expired bool) {
-	if expired {
-		t.counters.expired.Add(1)
+// sweepSessionLocked ends what has run out of one session, and sees to it that the rest is looked at in time.
+func (t *Tracker) sweepSessionLocked(st *stripe, s *session, now time.Duration) {
+	if st.sweepLocked(s, now, t.untrack) {
+		t.expired.Add(1)
 	}
 }
 

@@ -39,7 +39,7 @@ func locked(dir string) error {
 
 func unreadable(dir string, cause error) error {
 	return &openError{kind: ErrUnreadable, cause: cause, sentence: fmt.Sprintf(
-		"the data directory %s cannot be used: %v; let this user read and write it, or choose another --data-dir", dir, cause)}
+		"the data directory %s cannot be used: %v; choose one with space left that this user may write to (--data-dir)", dir, cause)}
 }
 
 func corrupt(path string, cause error) error {

@@ -63,25 +63,31 @@ func Open(dir string) (*Store, error) {
 // openFile opens the database at path and survives what damaged pages make bbolt do: panic, and read where nothing is mapped.
 func openFile(path string) (s *Store, err error) {
 	var (
-		file *os.File // bbolt's; after a panic there may be no DB to close it, and it holds the lock
-		db   *bbolt.DB
+		file  *os.File // bbolt's; after a panic there may be no DB to close it, and it holds the lock
+		fresh bool     // it was empty
 	)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			unlock(file) // db.Close could wait for mutexes that the panic left taken
-			s, err = nil, fmt.Errorf("reading it failed: %v", r)
+			s, err = nil, fmt.Errorf("its pages do not fit together (%v)", r)
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: lockTimeout,
-		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-			var err error
-			file, err = os.OpenFile(name, flag, perm)
+		OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+			if file, err = os.OpenFile(name, flag, perm); err != nil {
+				return nil, err
+			}
+			info, err := file.Stat()
+			fresh = err == nil && info.Size() == 0
 			return file, err
 		},
 	})
 	if err != nil {
+		if fresh && !errors.Is(err, bolterrors.ErrTimeout) {
+			_ = os.Truncate(path, 0) // half made, on a full disk; the next Open begins anew
+		}
 		return nil, err
 	}
 	s = &Store{db: db}

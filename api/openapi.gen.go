@@ -418,7 +418,7 @@ type StreamTopicParams struct {
 
 // ListPresencesParams defines parameters for ListPresences.
 type ListPresencesParams struct {
-	// Limit At most this many keys. Without it, all.
+	// Limit At most this many keys. Without it and without `after`, all; with `after` alone, 10000.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only keys after this one.

@@ -424,7 +424,7 @@ type StreamTopicParams struct {
 
 // ListPresencesParams defines parameters for ListPresences.
 type ListPresencesParams struct {
-	// Limit At most this many keys. Without it, all.
+	// Limit At most this many keys. Without it and without `after`, all; with `after` alone, 10000.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only keys after this one.
@@ -2649,11 +2649,11 @@ type OpenapiResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// YAML200 the response for an HTTP 200 `application/yaml` response
-	YAML200 *string
+	YAML200 *map[string]interface{}
 }
 
 // GetYAML200 returns the response for an HTTP 200 `application/yaml` response
-func (r OpenapiResponse) GetYAML200() *string {
+func (r OpenapiResponse) GetYAML200() *map[string]interface{} {
 	return r.YAML200
 }
 
@@ -4396,7 +4396,7 @@ func ParseOpenapiResponse(rsp *http.Response) (*OpenapiResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "yaml") && rsp.StatusCode == 200:
-		var dest string
+		var dest map[string]interface{}
 		if err := yaml.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

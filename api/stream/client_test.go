@@ -30,6 +30,7 @@ type conn struct {
 	received bytes.Buffer
 	stalled  chan struct{} // closed when the client reads again; nil while it reads
 	deadline time.Time
+	pace     time.Duration // how long each write takes; set before the stream opens
 }
 
 func (c *conn) Header() http.Header  { return c.header }
@@ -49,6 +50,10 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	stalled, deadline := c.stalled, c.deadline
 	c.mu.Unlock()
+	time.Sleep(c.pace)
+	if time.Now().After(deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if stalled != nil {
 		select {
 		case <-stalled:
@@ -117,8 +122,10 @@ type client struct {
 	done   chan error
 }
 
-func open(h *Hub, req Request) *client {
-	c := &client{conn: &conn{header: http.Header{}}, done: make(chan error, 1)}
+func open(h *Hub, req Request) *client { return openOn(h, &conn{header: http.Header{}}, req) }
+
+func openOn(h *Hub, conn *conn, req Request) *client {
+	c := &client{conn: conn, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)

@@ -172,7 +172,7 @@ func (h *history) stall(t *rapid.T) {
 }
 
 func (h *history) pass(t *rapid.T) {
-	time.Sleep(rapid.SampledFrom([]time.Duration{time.Millisecond, 49 * time.Millisecond, time.Second, 2 * resumeFor}).Draw(t, "time"))
+	time.Sleep(rapid.SampledFrom([]time.Duration{time.Millisecond, 49 * time.Millisecond, time.Second, resumeFor + time.Second}).Draw(t, "time"))
 	synctest.Wait()
 }
 

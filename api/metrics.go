@@ -124,7 +124,7 @@ var stats = []stat{
 	counter("stream_resets_total", "Times that a slow stream got a new state instead of diffs.", func(_ presence.Stats, s stream.Stats) uint64 { return s.Resets }),
 	counter("stream_frames_total", "Frames that were encoded, each once for all streams.", func(_ presence.Stats, s stream.Stats) uint64 { return s.Frames }),
 	counter("stream_events_total", "Events that were written to streams.", func(_ presence.Stats, s stream.Stats) uint64 { return s.Events }),
-	counter("stream_bytes_total", "Bytes that were written to streams which have ended.", func(_ presence.Stats, s stream.Stats) uint64 { return s.Bytes }),
+	counter("stream_bytes_total", "Bytes that were written to streams.", func(_ presence.Stats, s stream.Stats) uint64 { return s.Bytes }),
 }
 
 // statsCollector reads all stats at one time when Prometheus asks.

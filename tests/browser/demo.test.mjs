@@ -79,7 +79,7 @@ test("the back button brings a visitor back as a new session", async (t) => {
   await alice.evaluate(() => (window.kept = true));
   await alice.goto(server.url + "/healthz");
   await shows(bob, "Bob (count: 1)");
-  await alice.goBack();
+  await alice.goBack({ waitUntil: "commit" }); // a page that is kept does not load again
   await shows(bob, "Alice (count: 1)", "Bob (count: 1)");
   await shows(alice, "Alice (count: 1)", "Bob (count: 1)");
   assert.equal(await alice.evaluate(() => window.kept), true, "the page was loaded anew, so this tested nothing");

@@ -32,6 +32,7 @@ func (h *handlers) routePages(r EchoRouter) {
 	r.GET("/", page("pages/index.html", mimeHTML))
 	r.GET("/demo", page("pages/demo.html", mimeHTML))
 	r.GET("/docs", page("pages/docs.html", mimeHTML))
+	r.GET("/docs/", func(c echo.Context) error { return c.Redirect(http.StatusPermanentRedirect, "../docs") })
 	r.GET("/favicon.ico", page("pages/favicon.svg", mimeSVG)) // browsers ask for it by that name and go by the type
 	assets := echo.WrapHandler(http.StripPrefix("/docs/", statigz.FileServer(swaggerui.FS)))
 	for _, name := range swaggerAssets {

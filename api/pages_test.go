@@ -40,6 +40,9 @@ func TestPagesNeedNothingOfOtherHosts(t *testing.T) {
 			n.get(target.RequestURI()).want(http.StatusOK)
 		}
 	}
+	if got := n.get("/docs/").want(http.StatusPermanentRedirect).Header.Get("Location"); got != "../docs" {
+		t.Errorf("/docs/ leads to %s", got)
+	}
 	if got := n.get("/favicon.ico").want(http.StatusOK).Header.Get("Content-Type"); got != "image/svg+xml" {
 		t.Errorf("/favicon.ico: Content-Type %s", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -84,6 +85,7 @@ func New(config Config) (*Server, error) {
 	h.metrics = newMetrics(config)
 
 	e := echo.New()
+	e.Logger.SetOutput(io.Discard) // it would write to stdout; what matters goes to config.Logger
 	e.HTTPErrorHandler = h.writeProblem
 	e.IPExtractor = echo.ExtractIPDirect() // a header could claim any address
 	e.Use(h.observe, identify, h.recoverPanics(), defaultHeaders)

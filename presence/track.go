@@ -34,7 +34,8 @@ func (t *Tracker) Track(r TrackRequest) (Tracked, error) {
 		return Tracked{}, err
 	}
 	if r.TTL != 0 && (r.TTL < t.config.MinTTL || r.TTL > t.config.MaxTTL) {
-		return Tracked{}, &InvalidError{Field: "ttl", Reason: fmt.Sprintf("is %v; it must be %v to %v", r.TTL, t.config.MinTTL, t.config.MaxTTL)}
+		return Tracked{}, &InvalidError{Field: "ttl", Reason: fmt.Sprintf("is %g seconds; %g to %g are allowed",
+			r.TTL.Seconds(), t.config.MinTTL.Seconds(), t.config.MaxTTL.Seconds())}
 	}
 	if r.Session == "" {
 		r.Session = t.newSessionID()

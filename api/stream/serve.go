@@ -52,15 +52,18 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 
 // run writes until the stream ends or a write fails.
 func (s *subscriber) run(ctx context.Context, out *writer, wrapped bool) error {
-	retry := minRetry + rand.N(maxRetry-minRetry)
-	if _, err := fmt.Fprintf(out, "retry: %d\n\n", retry.Milliseconds()); err != nil {
-		return err
-	}
 	keepAlive := time.NewTimer(s.hub.config.KeepAlive)
 	defer keepAlive.Stop()
-	for {
-		if err := s.write(out, s.nextBatch(), wrapped); err != nil {
+	for greeted := false; ; {
+		b := s.nextBatch()
+		if err := s.write(out, b, wrapped); err != nil {
 			return err
+		}
+		if !greeted && !b.more {
+			greeted = true
+			if err := writeRetry(out); err != nil {
+				return err
+			}
 		}
 		if err := out.Flush(); err != nil {
 			return err
@@ -78,6 +81,13 @@ func (s *subscriber) run(ctx context.Context, out *writer, wrapped bool) error {
 			return nil
 		}
 	}
+}
+
+// writeRetry tells the client when to reconnect. It comes right after what the client did not have, and so says that this was all.
+func writeRetry(out *writer) error {
+	retry := minRetry + rand.N(maxRetry-minRetry)
+	_, err := fmt.Fprintf(out, "retry: %d\n\n", retry.Milliseconds())
+	return err
 }
 
 // write writes a batch. Where states of several topics make the ids of single events untrue, only the last has one.

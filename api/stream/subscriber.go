@@ -36,6 +36,7 @@ type batch struct {
 	frames []*frame
 	states int // how many of frames, at the beginning, are states
 	upto   uint64
+	more   bool // whether there is more to write at once
 }
 
 // nextBatch returns what the client does not have, and moves the cursor: it must be written whole or the stream end. When there is more, it
@@ -56,7 +57,7 @@ func (s *subscriber) nextBatch() batch {
 	sortFrames(b.frames)
 	if n := fitting(b.frames); n < len(b.frames) {
 		b.frames = b.frames[:n]
-		b.upto = b.frames[n-1].seq
+		b.upto, b.more = b.frames[n-1].seq, true
 		s.wakeUp()
 	}
 	if s.fresh {

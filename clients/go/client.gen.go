@@ -721,7 +721,8 @@ type ClientInterface interface {
 	//
 	// Changes close together come as one net diff. `presence_state` may come again at any time, in place of the diffs before it: after a reconnect, or
 	// when the reader was too slow. Every event has an `id`; a reconnect that sends it back (browsers do) gets just the diffs that it missed, as long as
-	// the node still has them. Comments (`:`) keep the connection open. `retry:` tells when to reconnect.
+	// the node still has them. Comments (`:`) keep the connection open. `retry:` comes once, after all that the
+	// client did not have, and tells when to reconnect.
 	//
 	// With `key` the stream itself is a presence, for as long as it is open and `linger` seconds more; opened again in that time with the same
 	// `session`, nobody sees a leave or a join. With `session` alone it keeps that session alive.
@@ -1071,7 +1072,8 @@ func (c *Client) CountPresences(ctx context.Context, topic Topic, reqEditors ...
 //
 // Changes close together come as one net diff. `presence_state` may come again at any time, in place of the diffs before it: after a reconnect, or
 // when the reader was too slow. Every event has an `id`; a reconnect that sends it back (browsers do) gets just the diffs that it missed, as long as
-// the node still has them. Comments (`:`) keep the connection open. `retry:` tells when to reconnect.
+// the node still has them. Comments (`:`) keep the connection open. `retry:` comes once, after all that the
+// client did not have, and tells when to reconnect.
 //
 // With `key` the stream itself is a presence, for as long as it is open and `linger` seconds more; opened again in that time with the same
 // `session`, nobody sees a leave or a join. With `session` alone it keeps that session alive.
@@ -2473,7 +2475,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Changes close together come as one net diff. `presence_state` may come again at any time, in place of the diffs before it: after a reconnect, or
 	// when the reader was too slow. Every event has an `id`; a reconnect that sends it back (browsers do) gets just the diffs that it missed, as long as
-	// the node still has them. Comments (`:`) keep the connection open. `retry:` tells when to reconnect.
+	// the node still has them. Comments (`:`) keep the connection open. `retry:` comes once, after all that the
+	// client did not have, and tells when to reconnect.
 	//
 	// With `key` the stream itself is a presence, for as long as it is open and `linger` seconds more; opened again in that time with the same
 	// `session`, nobody sees a leave or a join. With `session` alone it keeps that session alive.
@@ -4183,7 +4186,8 @@ func (c *ClientWithResponses) CountPresencesWithResponse(ctx context.Context, to
 //
 // Changes close together come as one net diff. `presence_state` may come again at any time, in place of the diffs before it: after a reconnect, or
 // when the reader was too slow. Every event has an `id`; a reconnect that sends it back (browsers do) gets just the diffs that it missed, as long as
-// the node still has them. Comments (`:`) keep the connection open. `retry:` tells when to reconnect.
+// the node still has them. Comments (`:`) keep the connection open. `retry:` comes once, after all that the
+// client did not have, and tells when to reconnect.
 //
 // With `key` the stream itself is a presence, for as long as it is open and `linger` seconds more; opened again in that time with the same
 // `session`, nobody sees a leave or a join. With `session` alone it keeps that session alive.

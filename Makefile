@@ -15,10 +15,6 @@ NODE_TEST ?= node --test --test-concurrency=1
 GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 BROWSER := tests/browser
 MODULES := $(BROWSER)/node_modules/.package-lock.json
-READER  := bin/r3labs-reader
-
-export ROLLCALL_BIN  := $(CURDIR)/bin/rollcall
-export R3LABS_READER := $(CURDIR)/$(READER)
 
 .PHONY: help
 help: ## List the targets
@@ -73,7 +69,7 @@ test-js: build $(MODULES) ## Run the README's commands against the binary
 
 .PHONY: test-browser
 test-browser: build $(MODULES) ## Run the demo in Chromium, and three readers of the same streams
-	@go build -o $(READER) ./$(BROWSER)/r3labs-reader
+	@go build -o bin/r3labs-reader ./$(BROWSER)/r3labs-reader
 	@cd $(BROWSER) && $(NODE_TEST) demo.test.mjs readers.test.mjs reconnect.test.mjs
 
 .PHONY: bench

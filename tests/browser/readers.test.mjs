@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Changes } from "./lib/changes.mjs";
+import { cleanup } from "./lib/cleanup.mjs";
 import { launch, people, Visitor } from "./lib/chromium.mjs";
 import { equals, eventually } from "./lib/eventually.mjs";
 import { fold, readWithChromium, readWithGo, readWithNode } from "./lib/readers.mjs";
@@ -13,16 +14,21 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser.close());
 
-for (const { what, path, topic, topics } of [
-  { what: "one topic", path: "/v1/topics/x/events", topic: "x", topics: ["x"] },
-  { what: "three topics", path: `/v1/events?topic=x&topic=y&topic=${encodeURIComponent(odd)}`, topics: ["x", "y", odd] },
+for (const { what, window, path, topic, topics } of [
+  { what: "each change of one topic", window: "0", path: "/v1/topics/x/events", topic: "x", topics: ["x"] },
+  { what: "the net changes of one topic", window: "5ms", path: "/v1/topics/x/events", topic: "x", topics: ["x"] },
+  { what: "the net changes of three topics", window: "5ms", path: `/v1/events?topic=x&topic=y&topic=${encodeURIComponent(odd)}`, topics: ["x", "y", odd] },
 ]) {
-  test(`three readers of ${what} see the same events, and Phoenix's client the same people as the list`, async (t) => {
+  test(`three readers of ${what} get the same events, and Phoenix's client the same people as the list`, async (t) => {
     t.diagnostic(`SEED=${seed}`);
-    const { server, visitor } = await visit(t);
+    const atEnd = cleanup(t);
+    const server = await Server.start("--diff-window", window);
+    atEnd(() => server.stop());
+    const visitor = await Visitor.open(browser, server);
+    atEnd(() => visitor.close());
     const url = server.url + path;
     const readers = [readWithNode(url), readWithGo(url), await readWithChromium(await visitor.tab("/demo"), url)];
-    t.after(() => Promise.all(readers.map((reader) => reader.close())));
+    for (const reader of readers) atEnd(() => reader.close());
     const demo = await visitor.demo("the demo's own", "x");
     for (const reader of readers) await eventually(async () => assert.ok((await reader.read()).length >= topics.length));
 
@@ -47,10 +53,12 @@ for (const { what, path, topic, topics } of [
 
 test("a reader may come back after any event", async (t) => {
   t.diagnostic(`SEED=${seed}`);
-  const { server } = await visit(t);
+  const atEnd = cleanup(t);
+  const server = await Server.start("--diff-window", "5ms");
+  atEnd(() => server.stop());
   const url = `${server.url}/v1/topics/x/events`;
   const whole = readWithNode(url);
-  t.after(() => whole.close());
+  atEnd(() => whole.close());
   await eventually(async () => assert.ok((await whole.read()).length > 0));
   const changes = new Changes(server, ["x"], seed);
   for (let made = 0; made < 60; ) made += await changes.burst();
@@ -66,15 +74,5 @@ test("a reader may come back after any event", async (t) => {
     await back.close();
   }
 });
-
-async function visit(t) {
-  const server = await Server.start();
-  const visitor = await Visitor.open(browser, server);
-  t.after(async () => {
-    await visitor.close();
-    await server.stop();
-  });
-  return { server, visitor };
-}
 
 const sorted = (states) => new Map([...states].sort());

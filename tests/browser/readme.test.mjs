@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { eventually } from "./lib/eventually.mjs";
-import { Server } from "./lib/server.mjs";
+import { binary, Server } from "./lib/server.mjs";
 
 // Every command of the README runs here as it stands, against the real binary on another port. Commands that watch go on until what
 // they watch has come.
@@ -49,7 +49,7 @@ for (const command of examples.flat()) {
 }
 
 test("what the README points to is there", () => {
-  const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link]) => link);
+  const links = [...readme.replaceAll(/^```.*?^```/gms, "").matchAll(/\[[^\]]+\]\((?!https?:)([^)#]+)/g)].map(([, link]) => link);
   assert.ok(links.length > 0);
   for (const link of links) assert.ok(existsSync(new URL(link, root)), link);
 });
@@ -58,7 +58,7 @@ const watches = (command) => /^curl -N|^rollcall watch/.test(command);
 
 // shell runs a command line in a process group of its own, with the binary on the path.
 function shell(line) {
-  const env = { ...process.env, CURL_HOME: home, PATH: `${dirname(process.env.ROLLCALL_BIN)}:${process.env.PATH}` };
+  const env = { ...process.env, CURL_HOME: home, PATH: `${dirname(binary)}:${process.env.PATH}` };
   const bash = spawn("bash", ["-c", line], { cwd: root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let text = "";
   for (const stream of [bash.stdout, bash.stderr]) stream.on("data", (chunk) => (text += chunk));

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { cleanup } from "./lib/cleanup.mjs";
 import { launch, people, Visitor } from "./lib/chromium.mjs";
 import { equals, eventually } from "./lib/eventually.mjs";
 import { Proxy } from "./lib/proxy.mjs";
@@ -14,21 +15,20 @@ after(() => browser.close());
 
 // visit opens a server and a proxy before it, for tabs whose connections the test cuts.
 async function visit(t) {
+  const atEnd = cleanup(t);
   const server = await Server.start();
+  atEnd(() => server.stop());
   const proxy = await Proxy.start(server.addr);
+  atEnd(() => proxy.close());
   const visitor = await Visitor.open(browser, proxy);
-  t.after(async () => {
-    await visitor.close();
-    proxy.close();
-    await server.stop();
-  });
-  return { server, proxy, visitor };
+  atEnd(() => visitor.close());
+  return { atEnd, server, proxy, visitor };
 }
 
 test("a tab that loses its connection resumes where it was, and nobody else notices", async (t) => {
-  const { server, proxy, visitor } = await visit(t);
+  const { atEnd, server, proxy, visitor } = await visit(t);
   const witness = readWithNode(`${server.url}${lobby}/events`);
-  t.after(() => witness.close());
+  atEnd(() => witness.close());
   await eventually(async () => assert.ok((await witness.read()).length > 0));
   const tab = await visitor.demo("Alice");
   await equals(() => people(tab), ["Alice (count: 1)"]);
@@ -51,9 +51,9 @@ test("a tab that loses its connection resumes where it was, and nobody else noti
 });
 
 test("an EventSource that is cut again and again misses nothing and gets nothing twice", async (t) => {
-  const { server, proxy, visitor } = await visit(t);
+  const { atEnd, server, proxy, visitor } = await visit(t);
   const witness = readWithNode(`${server.url}${lobby}/events`);
-  t.after(() => witness.close());
+  atEnd(() => witness.close());
   const reader = await readWithChromium(await visitor.tab("/demo"), `${proxy.url}${lobby}/events`);
   for (const each of [witness, reader]) await eventually(async () => assert.ok((await each.read()).length > 0));
 

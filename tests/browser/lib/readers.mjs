@@ -1,9 +1,9 @@
-import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { EventSource } from "eventsource";
 import { Presence } from "phoenix";
+import { built } from "./server.mjs";
 
 // A reader reads one stream from its url. read returns what came so far, as {event, id, data}; close ends it.
 
@@ -37,10 +37,8 @@ export async function readWithChromium(tab, url) {
 
 // readWithGo reads with r3labs/sse, in a process of its own.
 export function readWithGo(url) {
-  const binary = process.env.R3LABS_READER;
-  assert.ok(binary, "R3LABS_READER must name the reader; make test-browser builds it and sets this");
   const events = [];
-  const reader = spawn(binary, [url], { stdio: ["ignore", "pipe", "inherit"] });
+  const reader = spawn(built("r3labs-reader"), [url], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = once(reader, "close");
   createInterface({ input: reader.stdout }).on("line", (line) => events.push(JSON.parse(line)));
   return {

@@ -1,13 +1,21 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
-const binary = process.env.ROLLCALL_BIN;
-assert.ok(binary, "ROLLCALL_BIN must name the binary; make test-browser builds it and sets this");
+// built returns the path of a program that make test-browser has built into bin/.
+export function built(name) {
+  const path = fileURLToPath(new URL(`../../../bin/${name}`, import.meta.url));
+  assert.ok(existsSync(path), `${path} is missing; make test-browser builds it`);
+  return path;
+}
+
+export const binary = process.env.ROLLCALL_BIN || built("rollcall");
 
 // Server is a run of the real binary on a free port, with a data directory of its own.
 export class Server {

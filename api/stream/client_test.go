@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,6 +32,7 @@ type conn struct {
 	stalled  chan struct{} // closed when the client reads again; nil while it reads
 	deadline time.Time
 	pace     time.Duration // how long each write takes; set before the stream opens
+	gone     chan struct{} // closed when the client goes away
 }
 
 func (c *conn) Header() http.Header  { return c.header }
@@ -59,6 +61,8 @@ func (c *conn) Write(p []byte) (int, error) {
 		case <-stalled:
 		case <-time.After(time.Until(deadline)):
 			return 0, os.ErrDeadlineExceeded
+		case <-c.gone:
+			return 0, io.ErrClosedPipe
 		}
 	}
 	c.mu.Lock()
@@ -125,6 +129,7 @@ type client struct {
 func open(h *Hub, req Request) *client { return openOn(h, &conn{header: http.Header{}}, req) }
 
 func openOn(h *Hub, conn *conn, req Request) *client {
+	conn.gone = make(chan struct{})
 	c := &client{conn: conn, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -135,6 +140,7 @@ func openOn(h *Hub, conn *conn, req Request) *client {
 
 // close ends the stream as a client does that goes away.
 func (c *client) close() error {
+	close(c.gone)
 	c.cancel()
 	return <-c.done
 }

@@ -61,7 +61,6 @@ func TestHistories(t *testing.T) {
 func (h *history) close(t *rapid.T) {
 	for _, r := range h.readers {
 		if r.client != nil {
-			r.client.stall(false)
 			_ = r.client.close()
 		}
 	}

@@ -349,3 +349,32 @@ func TestManyTopicsAtOnce(t *testing.T) {
 		<-done
 	}
 }
+
+// TestStateDoesNotHoldBackOtherTopics: a reader that is too far behind in one topic gets the later diffs of another in the same batch,
+// since nothing would wake it for them again.
+func TestStateDoesNotHoldBackOtherTopics(t *testing.T) {
+	h, tracker := hubFor(t, Config{Window: -1})
+	s, err := h.subscribe([]presence.Topic{lobby, "attic"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.unsubscribe(s)
+	s.nextBatch()
+	change := func(topic presence.Topic, f *feed) {
+		before := f.head.Load()
+		track(t, tracker, topic, "ann")
+		for deadline := time.Now().Add(10 * time.Second); f.head.Load() == before; {
+			if time.Now().After(deadline) {
+				t.Fatalf("the change of %s was not published", topic)
+			}
+			time.Sleep(time.Millisecond) // poll
+		}
+	}
+	change(lobby, s.feeds[0])
+	s.feeds[0].forget(h.seq.Load())
+	change("attic", s.feeds[1])
+	b := s.nextBatch()
+	if len(b.frames) != 2 || b.states != 1 || b.frames[1].topic != "attic" || b.upto != h.seq.Load() {
+		t.Fatalf("batch of %d frames, %d states, upto %d, want the lobby's state and the attic's diff, upto %d", len(b.frames), b.states, b.upto, h.seq.Load())
+	}
+}

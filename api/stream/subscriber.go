@@ -80,7 +80,7 @@ func fitting(frames []*frame) int {
 
 // withStates returns a batch that gives the feeds which are behind their states, and all topics everything up to the latest of those.
 func (s *subscriber) withStates(behind []*feed) batch {
-	b := batch{}
+	b := batch{upto: s.hub.seq.Load()}
 	states := map[*feed]*frame{}
 	for len(behind) > 0 {
 		for _, f := range behind {

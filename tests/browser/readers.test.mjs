@@ -30,6 +30,7 @@ for (const { what, window, path, topic, topics } of [
     const readers = [readWithNode(url), readWithGo(url), await readWithChromium(await visitor.tab("/demo"), url)];
     for (const reader of readers) atEnd(() => reader.close());
     const demo = await visitor.demo("the demo's own", "x");
+    await equals(() => people(demo), ["the demo's own (count: 1)"]);
     for (const reader of readers) await eventually(async () => assert.ok((await reader.read()).length >= topics.length));
 
     const changes = new Changes(server, topics, seed);

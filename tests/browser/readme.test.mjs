@@ -37,8 +37,9 @@ test("the first commands exist", async () => {
 for (const command of examples.flat()) {
   test(command, async () => {
     const { output, end, ended } = shell(command.replaceAll("127.0.0.1:7700", server.addr));
-    if (watches(command)) {
-      await eventually(() => assert.match(output(), /presence_state/));
+    const goesOn = endless[/^curl -N|^rollcall \w+/.exec(command)?.[0]];
+    if (goesOn) {
+      await eventually(() => assert.match(output(), goesOn));
       end();
       await ended;
       return;
@@ -48,17 +49,32 @@ for (const command of examples.flat()) {
   });
 }
 
+test("the flags of its table exist and have those defaults", async () => {
+  const { output, ended } = shell("rollcall serve --help");
+  await ended;
+  const rows = [...readme.matchAll(/^\| (`--.*?) \| (.*?) \|/gm)];
+  assert.ok(rows.length > 0);
+  for (const [, flags, defaults] of rows) {
+    const values = defaults.match(/(?<=`)[^`, ]+(?=`)/g) ?? [];
+    for (const [i, flag] of flags.match(/--[a-z-]+/g).entries()) {
+      const want = values[i] ? `${flag}=${values[i]}` : `${flag}=`;
+      assert.ok(output().replaceAll('"', "").includes(want), `serve --help has no ${want}`);
+    }
+  }
+});
+
 test("what the README points to is there", () => {
   const links = [...readme.replaceAll(/^```.*?^```/gms, "").matchAll(/\[[^\]]+\]\((?!https?:)([^)#]+)/g)].map(([, link]) => link);
   assert.ok(links.length > 0);
   for (const link of links) assert.ok(existsSync(new URL(link, root)), link);
 });
 
-const watches = (command) => /^curl -N|^rollcall watch/.test(command);
+// endless has what the commands print that go on until they are ended.
+const endless = { "curl -N": /presence_state/, "rollcall track": /Alice/, "rollcall watch": /device/ };
 
 // shell runs a command line in a process group of its own, with the binary on the path.
 function shell(line) {
-  const env = { ...process.env, CURL_HOME: home, PATH: `${dirname(binary)}:${process.env.PATH}` };
+  const env = { ...process.env, CURL_HOME: home, ROLLCALL_URL: server.url, PATH: `${dirname(binary)}:${process.env.PATH}` };
   const bash = spawn("bash", ["-c", line], { cwd: root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let text = "";
   for (const stream of [bash.stdout, bash.stderr]) stream.on("data", (chunk) => (text += chunk));

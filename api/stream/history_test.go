@@ -37,8 +37,8 @@ type history struct {
 // too short. After every single event a reader has a state that the topic had, later than the one before; whatever joins is new to it and whatever
 // leaves was there; and when all is quiet, it has the list.
 func TestHistories(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(t *rapid.T) { // a bubble's T has no Deadline, so it is hidden
+	rapid.Check(t, func(check *rapid.T) {
+		inBubble(t, check, func(t *rapid.T) {
 			h := &history{versions: map[presence.Topic][]string{}}
 			h.hub, h.tracker = openHub(t, Config{
 				Window:       rapid.SampledFrom([]time.Duration{-1, 50 * time.Millisecond}).Draw(t, "window"),
@@ -56,6 +56,18 @@ func TestHistories(t *testing.T) {
 			h.settle(t)
 		})
 	})
+}
+
+// inBubble runs one check on a fake clock of its own. Rapid itself stays outside, as it takes its seeds and limits from the clock.
+func inBubble(t *testing.T, check *rapid.T, property func(*rapid.T)) {
+	var failure any
+	synctest.Test(t, func(*testing.T) {
+		defer func() { failure = recover() }()
+		property(check)
+	})
+	if failure != nil {
+		panic(failure) // is how rapid ends a check
+	}
 }
 
 func (h *history) close(t *rapid.T) {

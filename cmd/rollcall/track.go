@@ -100,7 +100,7 @@ func (h *held) track(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.ref, h.ttl = presence.Ref, time.Duration(presence.Ttl)*time.Second
+	h.ref, h.ttl = presence.Ref, time.Duration(max(1, presence.Ttl))*time.Second
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (h *held) keep(ctx context.Context) error {
 	retry.MaxElapsedTime = 0
 	retry.Reset()
 	away := false
-	for wait := h.TTL / 3; sleep(ctx, wait); {
+	for wait := h.ttl / 3; sleep(ctx, wait); {
 		err := h.renew(ctx)
 		switch {
 		case ctx.Err() != nil:

@@ -139,7 +139,7 @@ func (n *Node) open() error {
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second, // streams lift it for themselves
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    128 << 10, // 100 topics of 255 bytes, percent-encoded
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
 	c.Logger.Info("serving", "addr", n.listener.Addr().String(), "node", disk.NodeID(), "incarnation", disk.Incarnation(), "version", c.Version)

@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything a target needs beyond Go, Node and make is installed by `make deps` where it can be.
+# `make help` lists the targets. What they need beyond Go, Node and make, `make deps` installs where it can.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,11 +10,13 @@ BENCH     ?= .
 BENCHTIME ?= 1s
 FUZZTIME  ?= 10s
 GO_TEST   ?= go test -race -timeout 8m
-NODE_TEST ?= node --test --test-concurrency=1
+NODE_TEST ?= node --test --test-concurrency=1 --test-reporter=spec
 
-GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
-BROWSER := tests/browser
-MODULES := $(BROWSER)/node_modules/.package-lock.json
+GO_FILES  = $(shell find . -name node_modules -prune -o -name '*.go' -print)
+GENERATED = $(filter %.gen.go,$(GO_FILES)) $(wildcard api/pages/rollcall.js)
+CLIENT    = clients/js
+BROWSER   = tests/browser
+MODULES   = $(addsuffix /node_modules/.package-lock.json,$(CLIENT) $(BROWSER))
 
 .PHONY: help
 help: ## List the targets
@@ -25,8 +27,9 @@ build: ## Build bin/rollcall
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rollcall ./cmd/rollcall
 
 .PHONY: generate
-generate: ## Generate code from openapi.yaml
+generate: $(MODULES) ## Generate code from openapi.yaml, and the browser client that a node serves
 	@go generate ./...
+	@npm run --silent build --prefix $(CLIENT)
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -47,11 +50,12 @@ lint-tidy:
 	@go mod tidy -diff >/dev/null || { echo 'go.mod or go.sum is not tidy; run go mod tidy.' >&2; exit 1; }
 
 # Generates in a copy, so that work which is not committed is checked too and nothing is changed.
-lint-generated:
+lint-generated: $(MODULES)
 	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
 	tar -c --exclude=./.git --exclude=./bin --exclude=node_modules . | tar -x -C "$$copy"; \
-	(cd "$$copy" && go generate ./...); \
-	for file in $(filter %.gen.go,$(GO_FILES)); do \
+	ln -s "$(CURDIR)/$(CLIENT)/node_modules" "$$copy/$(CLIENT)/"; \
+	(cd "$$copy" && go generate ./... && npm run --silent build --prefix $(CLIENT)); \
+	for file in $(GENERATED); do \
 		cmp -s "$$file" "$$copy/$$file" || { echo "$$file is stale; run make generate." >&2; exit 1; }; \
 	done
 
@@ -64,7 +68,8 @@ test-go: ## Run the Go tests under the race detector
 	@$(GO_TEST) ./...
 
 .PHONY: test-js
-test-js: build $(MODULES) ## Run the README's commands against the binary
+test-js: build $(MODULES) ## Run the tests of the JavaScript client, and the README's commands
+	@npm test --silent --prefix $(CLIENT)
 	@cd $(BROWSER) && $(NODE_TEST) readme.test.mjs
 
 .PHONY: test-browser
@@ -89,6 +94,6 @@ deps: ## Install what the tests need and this machine lacks
 	@tests/deps.sh
 	@$(MAKE) --no-print-directory $(MODULES)
 
-$(MODULES): $(BROWSER)/package.json $(BROWSER)/package-lock.json
-	@cd $(BROWSER) && npm ci --loglevel=error --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	@cd $* && npm ci --loglevel=error --no-audit --no-fund
 	@touch $@

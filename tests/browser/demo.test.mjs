@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -13,9 +13,9 @@ before(async () => (browser = await launch()));
 after(() => browser.close());
 
 // visit gives a test its own server and browser profile. Whatever the test was about, no session may be found in the server's log.
-async function visit(t, options) {
+async function visit(t) {
   const server = await Server.start();
-  const visitor = await Visitor.open(browser, server, options);
+  const visitor = await Visitor.open(browser, server);
   t.after(async () => {
     await visitor.close();
     await server.stop();
@@ -217,7 +217,8 @@ test("the API's documentation needs nothing from other hosts", async (t) => {
 
 test("the page looks right, light and dark, wide and narrow", async (t) => {
   const { server, visitor } = await visit(t);
-  const folder = await mkdtemp(join(tmpdir(), "rollcall-screenshots-"));
+  const folder = join(tmpdir(), "rollcall-screenshots");
+  await mkdir(folder, { recursive: true });
   t.diagnostic(`screenshots are in ${folder}`);
   const others = ["Bob", "Carol", "<img src=x onerror=alert(1)>", "a-name-without-any-space-to-break-it-at-".repeat(3)];
   const tab = await visitor.demo("Alice");

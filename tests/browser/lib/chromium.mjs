@@ -27,10 +27,10 @@ export class Visitor {
   complaints = [];
   requests = [];
 
-  static async open(browser, server, options) {
+  static async open(browser, server) {
     const visitor = new Visitor();
     visitor.server = server;
-    visitor.context = await browser.newContext(options);
+    visitor.context = await browser.newContext();
     visitor.context.on("console", (message) => {
       if (message.type() === "error" || message.type() === "warning") visitor.complaints.push(message.text());
     });

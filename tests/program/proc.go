@@ -1,0 +1,48 @@
+//go:build linux
+
+package program
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// clockTick is the unit of /proc/PID/stat: the kernel reports in hundredths of a second on every architecture that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// CPU is the processor time that the program has used, its own and the kernel's for it.
+func (p *Program) CPU() time.Duration {
+	p.tb.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third, after the name in parentheses
+	const utime, stime = 14 - 3, 15 - 3
+	return time.Duration(p.number(fields[utime])+p.number(fields[stime])) * clockTick
+}
+
+// RSS is the memory of the program that is resident, in bytes.
+func (p *Program) RSS() int64 {
+	p.tb.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	_, rest, found := bytes.Cut(status, []byte("VmRSS:"))
+	if !found {
+		p.tb.Fatalf("no VmRSS in %s", status)
+	}
+	return p.number(bytes.Fields(rest)[0]) << 10
+}
+
+func (p *Program) number(text []byte) int64 {
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	return n
+}

@@ -26,13 +26,14 @@ export class RollcallError extends Error {
 
 /** Sends requests to one server, with a token that is renewed when it must be. */
 export class Http {
-  #base: string
+  /** The server's URL, without a slash at its end. */
+  readonly base: string
   #token: Token | undefined
   #known: string | undefined
   #send: typeof fetch
 
   constructor(base: string, token: Token | undefined, send: typeof fetch) {
-    this.#base = base.replace(/\/$/, "")
+    this.base = base.replace(/\/$/, "")
     this.#token = token
     this.#send = send
   }
@@ -46,7 +47,7 @@ export class Http {
         const headers: Record<string, string> = {}
         if (token) headers["Authorization"] = "Bearer " + token
         if (body) headers["Content-Type"] = "application/json"
-        answer = await this.#send(this.#base + "/v1" + path, {
+        answer = await this.#send(this.base + "/v1" + path, {
           method, headers, signal, cache: "no-store", body: body ? JSON.stringify(body) : null,
         })
       } catch (error) {
@@ -61,7 +62,7 @@ export class Http {
 
   /** Posts without waiting, also while the page goes away. */
   beacon(path: string): void {
-    let url = this.#base + "/v1" + path
+    let url = this.base + "/v1" + path
     if (this.#known) url += "?access_token=" + encodeURIComponent(this.#known)
     if (globalThis.navigator?.sendBeacon?.(url)) return
     this.#send(url, { method: "POST", keepalive: true }).catch(() => {})

@@ -10,8 +10,8 @@
 // sequence number, puts it into its log, and wakes its subscribers. A subscriber is a cursor: the number up to which its client has
 // everything. When it wakes it reads the frames after its cursor from its feeds' logs, in the order of their numbers, and writes the
 // shared bytes. There is no queue for each subscriber. Whatever a slow client has not read is in the log, once for all; when the log no
-// longer reaches back to the cursor, the client gets the topic's state instead. A client that returns with a Last-Event-ID is the same case: a
-// cursor that may or may not be within the log. A new client is a cursor of 0.
+// longer reaches back to the cursor, or what the client missed has grown larger than the state, it gets the state instead. A client that
+// returns with a Last-Event-ID is the same case: a cursor that may or may not be within the log. A new client is a cursor of 0.
 //
 // A state frame is what the feed has published so far, not what the tracker holds at that moment: exactly what the frames after it build on. It is
 // encoded once for all who come before the feed publishes again.

@@ -25,6 +25,7 @@ type feed struct {
 	state       *frame   // what was published so far; nil until somebody needs it
 	published   time.Time
 	lastSize    int         // of the last frame, in bytes
+	stateSize   int         // of the last state frame
 	next        *time.Timer // set while a frame waits for its window
 
 	refs   int         // subscribers, also those about to register; guarded by the hub's lock
@@ -83,7 +84,8 @@ func (f *feed) publishLocked() {
 	}
 }
 
-// since returns the frames with numbers above after and up to upto, unless the log no longer reaches back so far.
+// since returns the frames with numbers above after and up to upto, unless the log no longer reaches back so far, or they are more than the
+// state that would do in their place.
 func (f *feed) since(after, upto uint64) (frames []*frame, ok bool) {
 	if f.head.Load() <= after {
 		return nil, true
@@ -93,7 +95,18 @@ func (f *feed) since(after, upto uint64) (frames []*frame, ok bool) {
 	if f.floor > after {
 		return nil, false
 	}
-	return slices.Clone(f.log[f.after(after):f.after(upto)]), true
+	frames = f.log[f.after(after):f.after(upto)]
+	if backlog := sizeOf(frames); backlog > f.hub.maxBatch && backlog > f.stateSize {
+		return nil, false
+	}
+	return slices.Clone(frames), true
+}
+
+func sizeOf(frames []*frame) (bytes int) {
+	for _, fr := range frames {
+		bytes += len(fr.plain)
+	}
+	return bytes
 }
 
 // after returns the index of the first frame in the log with a number above seq.
@@ -116,6 +129,7 @@ func (f *feed) current() *frame {
 	if f.state == nil {
 		f.state = newFrame(f.topic, stateHead, f.sub.State().AppendJSON)
 		f.state.number(f.hub.epoch, f.head.Load())
+		f.stateSize = len(f.state.plain)
 	}
 	return f.state
 }

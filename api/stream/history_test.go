@@ -45,6 +45,7 @@ func TestHistories(t *testing.T) {
 				ResumeBytes:  rapid.SampledFrom([]int64{1, 1500, 64 << 20}).Draw(t, "resume bytes"),
 				WriteTimeout: 24 * time.Hour,
 			})
+			h.hub.maxBatch = rapid.SampledFrom([]int{1, 500, defaultMaxBatch}).Draw(t, "max batch")
 			defer h.close(t)
 			for _, topic := range topics {
 				h.record(t, topic)

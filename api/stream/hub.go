@@ -62,9 +62,10 @@ func (c *Config) validate() error {
 
 // Hub serves the streams of one node.
 type Hub struct {
-	config Config
-	epoch  string
-	seq    atomic.Uint64 // of the last frame; all up to it are in the logs
+	config   Config
+	epoch    string
+	maxBatch int           // bytes; see defaultMaxBatch
+	seq      atomic.Uint64 // of the last frame; all up to it are in the logs
 
 	mu          sync.Mutex
 	feeds       map[presence.Topic]*feed
@@ -103,6 +104,7 @@ func Open(config Config) (*Hub, error) {
 	return &Hub{
 		config:      config,
 		epoch:       hex.EncodeToString(epoch[:]),
+		maxBatch:    defaultMaxBatch,
 		feeds:       map[presence.Topic]*feed{},
 		subscribers: map[*subscriber]struct{}{},
 		drained:     make(chan struct{}),

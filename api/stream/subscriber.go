@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// maxBatch is about how many bytes a subscriber takes from the logs at once, and so how much of them it can hold on to while its client is slow.
-const maxBatch = 256 << 10
+// defaultMaxBatch is about how many bytes a subscriber takes from the logs at once, and so how much of them it can hold on to while its client is slow.
+const defaultMaxBatch = 256 << 10
 
 // subscriber is one open stream: a cursor into the logs of its feeds. Its connection's goroutine owns it, but for wake and end.
 type subscriber struct {
@@ -55,7 +55,7 @@ func (s *subscriber) nextBatch() batch {
 		return s.withStates(behind)
 	}
 	sortFrames(b.frames)
-	if n := fitting(b.frames); n < len(b.frames) {
+	if n := fitting(b.frames, s.hub.maxBatch); n < len(b.frames) {
 		b.frames = b.frames[:n]
 		b.upto, b.more = b.frames[n-1].seq, true
 		s.wakeUp()
@@ -68,7 +68,7 @@ func (s *subscriber) nextBatch() batch {
 }
 
 // fitting returns how many of frames make a batch: at least one, if there is one.
-func fitting(frames []*frame) int {
+func fitting(frames []*frame, maxBatch int) int {
 	size := 0
 	for i, f := range frames {
 		if size += len(f.plain); size > maxBatch {

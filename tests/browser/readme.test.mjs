@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { eventually } from "./lib/eventually.mjs";
 import { binary, Server } from "./lib/server.mjs";
@@ -21,6 +21,7 @@ let server, home;
 before(async () => {
   server = await Server.start();
   home = await mkdtemp(join(tmpdir(), "rollcall-readme-"));
+  await symlink(binary, join(home, "rollcall"));
   await writeFile(join(home, ".curlrc"), "fail-with-body\nsilent\nshow-error\n"); // an HTTP error is an error here
 });
 after(async () => {
@@ -74,7 +75,7 @@ const endless = { "curl -N": /presence_state/, "rollcall track": /Alice/, "rollc
 
 // shell runs a command line in a process group of its own, with the binary on the path.
 function shell(line) {
-  const env = { ...process.env, CURL_HOME: home, ROLLCALL_URL: server.url, PATH: `${dirname(binary)}:${process.env.PATH}` };
+  const env = { ...process.env, CURL_HOME: home, ROLLCALL_URL: server.url, PATH: `${home}:${process.env.PATH}` };
   const bash = spawn("bash", ["-c", line], { cwd: root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let text = "";
   for (const stream of [bash.stdout, bash.stderr]) stream.on("data", (chunk) => (text += chunk));

@@ -78,7 +78,7 @@ test-js: build $(MODULES) ## Run the tests of the JavaScript client, and the REA
 .PHONY: test-browser
 test-browser: build $(MODULES) ## Run the demo in Chromium, and three readers of the same streams
 	@go build -o bin/r3labs-reader ./$(BROWSER)/r3labs-reader
-	@cd $(BROWSER) && $(NODE_TEST) demo.test.mjs readers.test.mjs reconnect.test.mjs
+	@cd $(BROWSER) && $(NODE_TEST) $(filter-out readme.test.mjs,$(notdir $(wildcard $(BROWSER)/*.test.mjs)))
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp BENCHTIME=1s)

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"rollcall/presence"
@@ -44,7 +44,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 	w.WriteHeader(http.StatusOK)
 
 	err = s.run(r.Context(), out, req.Wrapped)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() { // ours, or the kernel's TCP_USER_TIMEOUT
 		h.cutOff.Add(1)
 	}
 	return nil

@@ -544,6 +544,9 @@ type ServerInterface interface {
 	// Readyz Does the node take traffic
 	// (GET /readyz)
 	Readyz(ctx echo.Context) error
+	// BrowserClient The browser client
+	// (GET /rollcall.js)
+	BrowserClient(ctx echo.Context) error
 	// StreamTopics Watch several topics over one connection
 	// (GET /v1/events)
 	StreamTopics(ctx echo.Context, params StreamTopicsParams) error
@@ -632,6 +635,15 @@ func (w *ServerInterfaceWrapper) Readyz(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.Readyz(ctx)
+	return err
+}
+
+// BrowserClient converts echo context to params.
+func (w *ServerInterfaceWrapper) BrowserClient(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.BrowserClient(ctx)
 	return err
 }
 
@@ -1142,5 +1154,6 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/readyz", wrapper.Readyz, options.OperationMiddlewares["readyz"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.Metrics, options.OperationMiddlewares["metrics"]...)
 	router.GET(options.BaseURL+"/openapi.yaml", wrapper.Openapi, options.OperationMiddlewares["openapi"]...)
+	router.GET(options.BaseURL+"/rollcall.js", wrapper.BrowserClient, options.OperationMiddlewares["browserClient"]...)
 
 }

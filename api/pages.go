@@ -49,6 +49,7 @@ func page(name, contentType string) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		header := c.Response().Header()
 		header.Set(echo.HeaderContentSecurityPolicy, policy)
+		header.Set("Cache-Control", "no-cache") // asked for again, but kept for the back button
 		header.Set(echo.HeaderReferrerPolicy, "no-referrer")
 		return c.Blob(http.StatusOK, contentType, content)
 	}
@@ -71,6 +72,17 @@ func contentPolicy(html []byte) string {
 // Openapi serves the contract as it was written.
 func (h *handlers) Openapi(c echo.Context) error {
 	return c.Blob(http.StatusOK, mimeYAML, rollcall.OpenAPI)
+}
+
+//go:embed pages/rollcall.js
+var browserClient []byte // built from clients/js
+
+// BrowserClient serves the client as a module. Pages of every origin may load it, as it is no secret; what they may call is another matter.
+func (h *handlers) BrowserClient(c echo.Context) error {
+	header := c.Response().Header()
+	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("Cache-Control", "no-cache")
+	return c.Blob(http.StatusOK, "text/javascript; charset=utf-8", browserClient)
 }
 
 // Healthz says that the process lives.

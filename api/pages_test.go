@@ -64,3 +64,16 @@ func TestProbesAnswer(t *testing.T) {
 		}
 	}
 }
+
+func TestAnyOriginMayLoadTheBrowserClient(t *testing.T) {
+	a := start(t).get("/rollcall.js").want(http.StatusOK)
+	if got := a.Header.Get("Content-Type"); got != "text/javascript; charset=utf-8" {
+		t.Errorf("Content-Type %s", got)
+	}
+	if got := a.Header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("Access-Control-Allow-Origin %q, want *", got)
+	}
+	if !strings.Contains(a.body, "export{") || !strings.Contains(a.body, "presence_diff") {
+		t.Errorf("this is no module of the client: %.80s", a.body)
+	}
+}

@@ -630,6 +630,13 @@ type ClientInterface interface {
 	// Corresponds with GET /readyz (the `Readyz` operationId).
 	Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// BrowserClient The browser client
+	//
+	// An ES module for pages of any origin: `import { connect } from "https://…/rollcall.js"`.
+	//
+	// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
+	BrowserClient(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// StreamTopics Watch several topics over one connection
 	//
 	// As `streamTopic`, for up to 100 topics (browsers allow six HTTP/1.1 connections to a host). Each event's data is wrapped as a `TopicState` or a
@@ -861,6 +868,23 @@ func (c *Client) Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 // Corresponds with GET /readyz (the `Readyz` operationId).
 func (c *Client) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadyzRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BrowserClient The browser client
+//
+// An ES module for pages of any origin: `import { connect } from "https://…/rollcall.js"`.
+//
+// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
+func (c *Client) BrowserClient(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBrowserClientRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1352,6 +1376,33 @@ func NewReadyzRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/readyz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBrowserClientRequest constructs an http.Request for the BrowserClient method
+func NewBrowserClientRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/rollcall.js")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2370,6 +2421,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /readyz (the `Readyz` operationId).
 	ReadyzWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadyzResponse, error)
 
+	// BrowserClientWithResponse The browser client
+	//
+	// An ES module for pages of any origin: `import { connect } from "https://…/rollcall.js"`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
+	BrowserClientWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*BrowserClientResponse, error)
+
 	// StreamTopicsWithResponse Watch several topics over one connection
 	//
 	// As `streamTopic`, for up to 100 topics (browsers allow six HTTP/1.1 connections to a host). Each event's data is wrapped as a `TopicState` or a
@@ -2738,6 +2798,40 @@ func (r ReadyzResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReadyzResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BrowserClientResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r BrowserClientResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BrowserClientResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BrowserClientResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BrowserClientResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4015,6 +4109,21 @@ func (c *ClientWithResponses) ReadyzWithResponse(ctx context.Context, reqEditors
 	return ParseReadyzResponse(rsp)
 }
 
+// BrowserClientWithResponse The browser client
+//
+// An ES module for pages of any origin: `import { connect } from "https://…/rollcall.js"`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
+func (c *ClientWithResponses) BrowserClientWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*BrowserClientResponse, error) {
+	rsp, err := c.BrowserClient(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBrowserClientResponse(rsp)
+}
+
 // StreamTopicsWithResponse Watch several topics over one connection
 //
 // As `streamTopic`, for up to 100 topics (browsers allow six HTTP/1.1 connections to a host). Each event's data is wrapped as a `TopicState` or a
@@ -4452,6 +4561,22 @@ func ParseReadyzResponse(rsp *http.Response) (*ReadyzResponse, error) {
 			headers.RetryAfter = &value
 		}
 		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBrowserClientResponse parses an HTTP response from a BrowserClientWithResponse call
+func ParseBrowserClientResponse(rsp *http.Response) (*BrowserClientResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BrowserClientResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
 	}
 
 	return response, nil

@@ -14,9 +14,17 @@ import (
 	"rollcall/tests/program"
 )
 
-var binary *program.Binary
+var (
+	binary *program.Binary
+	bare   *program.Binary // see bare_test.go
+)
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		serveBare()
+		return
+	}
+	bare = &program.Binary{Path: os.Args[0]}
 	code := program.Main(m, &binary)
 	results.print(os.Stdout)
 	os.Exit(code)

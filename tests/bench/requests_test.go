@@ -57,15 +57,17 @@ func BenchmarkHeartbeatsOf1000(b *testing.B) {
 
 func BenchmarkList(b *testing.B) {
 	for _, members := range []int{10, 1000, 10_000} {
-		n := binary.ServeQuietly(b)
-		populate(b, n, "lobby", members)
-		list := request("GET", presences("lobby"), "")
-		b.Run(fmt.Sprintf("members=%d/warm", members), func(b *testing.B) {
-			load(b, n, func(int) []byte { return list })
-		})
-		b.Run(fmt.Sprintf("members=%d/changing", members), func(b *testing.B) {
-			defer change(b, n, 100)()
-			load(b, n, func(int) []byte { return list })
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			n := binary.ServeQuietly(b)
+			populate(b, n, "lobby", members)
+			list := request("GET", presences("lobby"), "")
+			b.Run("warm", func(b *testing.B) {
+				load(b, n, func(int) []byte { return list })
+			})
+			b.Run("changing", func(b *testing.B) {
+				defer change(b, n, 100)()
+				load(b, n, func(int) []byte { return list })
+			})
 		})
 	}
 }

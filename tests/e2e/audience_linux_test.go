@@ -118,18 +118,27 @@ func TestOneWhoStopsReadingDelaysNobodyAndCostsNoMemory(t *testing.T) {
 
 	slow := n.stall(lobbyEvents)
 	with := others.bursts(people)
-	before := n.RSS()
-	others.bursts(people)
-	growth := n.RSS() - before
-	t.Logf("a burst reached everybody within %v, and with a stalled reader %v; memory grew by %d KiB", median(without), median(with), growth>>10)
+	var before, growth int64
+	for range 3 { // the garbage collector takes its time to settle
+		before = n.RSS()
+		others.bursts(people)
+		if growth = n.RSS() - before; growth < before/10 {
+			break
+		}
+	}
+	t.Logf("a burst reached everybody within %v, and with a stalled reader %v; of %d KiB, memory grew by %d KiB",
+		median(without), median(with), before>>10, growth>>10)
 	if median(with) > 5*median(without) {
 		t.Errorf("with a stalled reader a burst took %v, without %v", median(with), median(without))
 	}
 	if streams, cutOff := n.metric("rollcall_streams"), n.metric("rollcall_streams_cut_off_total"); streams != 200 || cutOff != 0 {
 		t.Errorf("%v streams, %v cut off: what was measured was not a stalled reader", streams, cutOff)
 	}
-	if most := before/5 + 4<<20; growth > most {
-		t.Errorf("the second round of the same traffic took %d KiB more memory, want at most %d of %d KiB", growth>>10, most>>10, before>>10)
+	if growth >= before/10 {
+		t.Errorf("the same traffic again took %d KiB of memory more than the %d KiB before", growth>>10, before>>10)
+	}
+	if kept := n.metric("rollcall_stream_kept_bytes"); kept > 1<<20 {
+		t.Errorf("%v bytes of diffs are kept, want at most a MiB", kept)
 	}
 
 	n.track("room:lobby", `{"key":"the last"}`)

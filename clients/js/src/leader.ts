@@ -14,14 +14,15 @@ export interface TabRequest extends StreamRequest {
 
 /** What is said to all tabs. */
 export type Announcement =
-  | { type: "attach"; request: TabRequest }
+  | { type: "attach"; request: TabRequest; others: TabRequest[] }
   | { type: "detach"; tab: string; call: number }
   | { type: "lead"; term: number }
-  | { type: "tick" }
+  | { type: "tick"; tab: string }
 
 /** What the leader of a term says to one tab. */
 export type Reply = { term: number; call: number } & (
   | { type: "heard"; others: TabRequest[] }
+  | { type: "wait" }
   | { type: "states"; states: [topic: string, state: State][]; id: string; retry: number }
   | { type: "event"; topic: string; name: string; payload: any; id: string }
   | { type: "alive" }
@@ -42,7 +43,7 @@ interface Follower {
   channel: BroadcastChannel
   /** Ends the wait for its lock. */
   watch: AbortController
-  /** Whether it has asked this leader, and not only one before. */
+  /** Whether it waits for, or gets, what it asked for. */
   attached: boolean
   /** Whether the server is known to have its session. */
   known: boolean
@@ -70,7 +71,7 @@ interface Carrier {
 /**
  * The leader's half of a shared stream: one stream, bound to no session, for the topics of all tabs; and one heartbeat for all their sessions.
  *
- * A stream that is to carry more is replaced only once its successor has caught up, so that the other tabs do not notice. Tabs whose topics the server
+ * A stream that is to carry more goes on until its successor has caught up, so that nobody suffers if the server refuses that. Tabs whose topics it
  * refuses are sent to open a stream of their own and hear why there.
  */
 export class Leader {
@@ -90,7 +91,7 @@ export class Leader {
   #timer: ReturnType<typeof setInterval>
   #closed = false
 
-  /** `others` are requests that a leader before may have had: who made them and is dead is still to be seen off. */
+  /** `others` are what a leader before may have been asked; some who asked may be dead, or have a dialog open and cannot ask again. */
   constructor(http: Http, group: string, term: number, others: Iterable<TabRequest>) {
     this.#http = http
     this.#group = group
@@ -100,6 +101,8 @@ export class Leader {
     this.#timer = setInterval(() => this.#tick(), interval)
     for (const request of others) this.#follow(request)
     this.#announce({ type: "lead", term })
+    this.#open()
+    void this.#renew()
   }
 
   /** Ends the stream and lets another lead. */
@@ -112,18 +115,25 @@ export class Leader {
   }
 
   #hear(message: Announcement): void {
-    if (message.type === "attach") this.#attach(message.request)
+    if (message.type === "attach") this.#attach(message.request, message.others)
     else if (message.type === "detach") this.#detach(message.tab, message.call)
-    else if (message.type === "tick") this.#tick()
+    else if (message.type === "tick") this.#answer(message.tab)
   }
 
-  #attach(request: TabRequest): void {
-    const follower = this.#follow(request)
-    Object.assign(follower, { request, attached: true, known: !request.session, live: false })
+  #attach(request: TabRequest, others: TabRequest[]): void {
+    for (const other of others) this.#follow(other)
+    const follower = Object.assign(this.#follow(request), fresh(request))
     this.#reply(follower, { type: "heard", others: this.#requests().filter(({ tab }) => tab !== request.tab) })
     this.#open()
     this.#welcome(follower)
     void this.#renew()
+  }
+
+  /** A tab asks whether we still answer. Its timers may be quicker than ours. */
+  #answer(tab: string): void {
+    const follower = this.#followers.get(tab)
+    if (follower) this.#reply(follower, { type: "heard", others: [] })
+    this.#tick()
   }
 
   #detach(tab: string, call: number): void {
@@ -135,11 +145,9 @@ export class Leader {
 
   #follow(request: TabRequest): Follower {
     const { tab } = request
-    const known = this.#followers.get(tab)
-    if (known) return known
-    const follower: Follower = {
-      request, channel: new BroadcastChannel(lockOf(this.#group, tab)), watch: new AbortController(), attached: false, known: true, live: false, died: 0,
-    }
+    let follower = this.#followers.get(tab)
+    if (follower) return follower
+    follower = { ...fresh(request), channel: new BroadcastChannel(lockOf(this.#group, tab)), watch: new AbortController(), died: 0 }
     this.#followers.set(tab, follower)
     const { signal } = follower.watch
     navigator.locks.request(lockOf(this.#group, tab), { signal }, () => this.#bury(follower)).catch(() => {}) // forgotten
@@ -147,6 +155,7 @@ export class Leader {
   }
 
   #forget(follower: Follower): void {
+    follower.attached = false
     follower.watch.abort()
     follower.channel.close()
     this.#followers.delete(follower.request.tab)
@@ -166,7 +175,8 @@ export class Leader {
     for (const follower of [...this.#followers.values()]) {
       const { tab, call, session, linger } = follower.request
       if (!follower.died || Date.now() < follower.died + linger * 1000) continue
-      this.#http.request("POST", `/sessions/${session}/leave`).catch(() => {}) // its lease ends too
+      const returned = [...this.#followers.values()].some((other) => other !== follower && other.request.session === session)
+      if (!returned) this.#http.request("POST", `/sessions/${session}/leave`).catch(() => {}) // else its lease ends it
       this.#forget(follower)
       this.#announce({ type: "detach", tab, call })
     }
@@ -185,11 +195,26 @@ export class Leader {
     if (this.#closed || !topics.length || this.#next || (!narrow && covers(this.#current, topics))) return
     const resumed = !this.#current && covers(this.#last, topics) ? this.#last : undefined
     this.#last = undefined
+    this.#hold()
     this.#next = {
       topics, abort: new AbortController(), states: resumed?.states ?? new Map(), id: resumed?.id ?? "", exact: !!resumed?.exact, whole: !!resumed,
       retry: undefined, lastByte: Date.now(),
     }
     void this.#carry(this.#next)
+  }
+
+  /**
+   * Gives tabs nothing more until the next stream has caught up or failed. Whatever they have came before the next stream was asked for, and so its states
+   * are never older.
+   */
+  #hold(): void {
+    const carrier = this.#current
+    for (const follower of this.#followers.values()) {
+      if (!follower.live) continue
+      this.#reply(follower, { type: "wait" })
+      follower.live = false
+      follower.request.lastEventId = carrier?.exact ? carrier.id : ""
+    }
   }
 
   /** The topics that the next stream is to carry. */
@@ -246,19 +271,19 @@ export class Leader {
     end(this.#current)
     this.#current = carrier
     this.#next = this.#last = undefined
-    for (const follower of this.#followers.values()) {
-      if (follower.live) follower.request.lastEventId = "" // of the stream before
-      follower.live = false
-      this.#welcome(follower)
-    }
     this.#open() // for who came meanwhile
+    this.#welcomeAll()
+  }
+
+  #welcomeAll(): void {
+    for (const follower of this.#followers.values()) this.#welcome(follower)
   }
 
   /** Gives a tab the states of its topics, once they and its session are there. */
   #welcome(follower: Follower): void {
     const { request, live, known } = follower
     const carrier = this.#current
-    if (!carrier || live || !known || !isHere(follower) || !covers(carrier, request.topics)) return
+    if (!carrier || this.#next || live || !known || !isHere(follower) || !covers(carrier, request.topics)) return
     const has = carrier.exact && request.lastEventId === carrier.id
     const states = has ? [] : request.topics.map((topic): [string, State] => [topic, carrier.states.get(topic) ?? {}])
     this.#reply(follower, { type: "states", states, id: carrier.id, retry: carrier.retry! })
@@ -279,6 +304,7 @@ export class Leader {
     if (!error.temporary && refused.length > 1 && !this.#careful) this.#careful = true
     else for (const follower of error.temporary ? waiting : refused) this.#fail(follower, error)
     this.#open()
+    this.#welcomeAll()
   }
 
   /** Tells a tab why it gets nothing more. What the server refuses may be another tab's fault: then the tab is to ask by itself. */
@@ -336,6 +362,7 @@ export class Leader {
   }
 
   #stop(): void {
+    this.#last = this.#current
     this.#next = end(this.#next)
     this.#current = end(this.#current)
   }
@@ -348,6 +375,8 @@ export class Leader {
     this.#channel.postMessage(announcement)
   }
 }
+
+const fresh = (request: TabRequest) => ({ request, attached: true, known: !request.session, live: false })
 
 const isHere = (follower: Follower) => follower.attached && !follower.died
 

@@ -11,9 +11,9 @@ export interface SharedOptions {
 }
 
 // Milliseconds.
-const interval = 10_000 // between ticks
-const patience = 1000 // how long a new leader may take to give us the states before what we have is stale
-const deaf = 5000 // a leader that has not answered by then is frozen, or has a dialog open
+const interval = 5000 // between questions whether the leader still answers
+const patience = 1000 // how long we may wait for a new leader's or a new stream's states before what we have is stale
+const deaf = 3000 // a leader that has not answered by then, or by twice as long, has a dialog open or is frozen
 const idle = 5000 // how long we stay among the tabs without a stream
 
 /**
@@ -125,12 +125,13 @@ class Tab {
     let live = false
     let late: ReturnType<typeof setTimeout> | undefined
     let unanswered: ReturnType<typeof setTimeout> | undefined
-    const attach = () => {
+    const ask = (announcement: Announcement) => {
       clearTimeout(unanswered)
       unanswered = setTimeout(() => this.#candidacy.abort(), deaf * (1 + Math.random()))
-      this.#announce({ type: "attach", request: asked })
+      this.#announce(announcement)
     }
-    const ticks = setInterval(() => this.#announce({ type: "tick" }), interval) // ours may be quicker than the leader's
+    const attach = (others: Iterable<TabRequest> = []) => ask({ type: "attach", request: asked, others: [...others] })
+    const ticks = setInterval(() => ask({ type: "tick", tab: asked.tab }), interval)
 
     return new Promise<boolean>((resolve, reject) => {
       const end = (settle: () => void) => {
@@ -146,18 +147,25 @@ class Tab {
       const aborted = () => end(() => reject(signal.reason))
       const fail = (error: RollcallError) => end(() => reject(error))
 
-      this.#onLead = () => {
-        if (live) late = setTimeout(() => fail(new RollcallError("no other tab has taken over the connection")), patience)
+      const pause = () => {
+        if (live) late = setTimeout(() => fail(new RollcallError("the tab that holds the connection is late")), patience)
         live = false
-        attach()
+      }
+
+      this.#onLead = () => {
+        pause()
+        attach(this.#others.values()) // a leader that was overthrown cannot ask for itself
       }
       this.#onReply = (reply) => {
         if (reply.call !== call) return
-        sink.alive()
+        clearTimeout(unanswered)
         if (reply.type === "heard") {
-          clearTimeout(unanswered)
           for (const other of reply.others) this.#others.set(other.tab, other)
-        } else if (reply.type === "states") {
+          return
+        }
+        if (reply.type === "wait") return pause()
+        sink.alive()
+        if (reply.type === "states") {
           live = true
           clearTimeout(late)
           asked.lastEventId = reply.id

@@ -24,6 +24,10 @@ import (
 	"rollcall"
 )
 
+func init() {
+	openapi3filter.RegisterBodyDecoder("text/javascript", openapi3filter.FileBodyDecoder) // as text; kin-openapi knows only text/plain
+}
+
 // Transport is a RoundTripper that fails a test when an answer, or a request if Requests is set, breaks the contract.
 type Transport struct {
 	TB       testing.TB

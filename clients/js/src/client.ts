@@ -1,14 +1,13 @@
 import { Http, RollcallError } from "./http.js"
 import type { Token } from "./http.js"
 import { fetchStream } from "./stream.js"
-import type { Sink, Transport } from "./stream.js"
-import { Topic } from "./topic.js"
-import type { Member } from "./topic.js"
+import type { Sink, StreamRequest, Transport } from "./stream.js"
+import { call, Topic } from "./topic.js"
 
 export interface Options {
   /** A token, or a function that returns one and is called again when the server no longer takes the last. */
   token?: Token
-  /** Seconds that others see us after the connection is lost. Default 10, at most 60. */
+  /** Whole seconds that others see us after connection lost. Default 10, at most 60; with 0 we also flicker when topics are added. */
   linger?: number
   /** Carries the events; see `rollcall/shared`. Default: one streaming fetch. */
   transport?: Transport
@@ -18,9 +17,10 @@ export interface Options {
 
 // Milliseconds.
 const longestDelay = 30_000
-const silence = 40_000 // a living stream has a comment every 15 s
-const heartbeat = 10_000 // a third of the server's default lease
-const patience = 1000 // how long a stream may take to replace another before what we have is stale
+const second = 1000 // the shortest delay, and how often we look at the clock
+const patience = 1500 // how long a stream may take to replace another before what we have is stale
+const answer = 10_000 // how long it may take to begin
+const silence = 40_000 // a living one has a comment every 15 s
 
 /** Connects to a rollcall server. Nothing is sent before a topic is joined or watched. */
 export function connect(url = "", options: Options = {}): Client {
@@ -37,27 +37,35 @@ export class Client {
   onStatus: ((status: Client["status"]) => void) | undefined
 
   #http: Http
-  #options: Required<Pick<Options, "linger" | "transport">>
+  #linger: number
+  #transport: Transport
   #topics = new Map<string, Topic>()
   #session = newSession()
-  #refs = 0
+  #ttl = 30
+  #known: string | undefined // our session, if the server has it, as far as we know
   #running = false
   #suspended = false
   #failures = 0
-  #firstDelay = 1000 // what the server says
-  #carried = "" // what the open stream carries
-  #lastEventId = ""
-  #lastTopics: string[] = [] // that lastEventId speaks of
+  #firstDelay = second // the server may say another
+  #last: StreamRequest = { topics: [] as string[] } as StreamRequest // stream, and the last event that came
   #lastByte = 0
-  #abort: AbortController | undefined
-  #wake: (() => void) | undefined
-  #listeners: (() => void)[] = []
+  #lastLive = 0
+  #lastRenewal = 0
+  #abort = new AbortController() // of the last stream
+  #pauses = new Map<() => void, boolean>()
+  #gone = new AbortController() // ends the listeners
 
   /** @internal */
   constructor(url: string, options: Options) {
     this.#http = new Http(url, options.token, options.fetch ?? ((...args) => fetch(...args)))
-    this.#options = { linger: options.linger ?? 10, transport: options.transport ?? fetchStream }
-    this.#listen()
+    this.#linger = options.linger ?? 10
+    this.#transport = options.transport ?? fetchStream
+    const on = (type: string, listener: () => void) => globalThis.addEventListener?.(type, listener, { signal: this.#gone.signal })
+    on("pagehide", () => this.#suspend())
+    on("pageshow", () => this.#resume())
+    on("offline", () => this.#lose())
+    on("online", () => this.#look())
+    on("visibilitychange", () => this.#look()) // comes up from the document
   }
 
   /** The topic of this name; the same object each time. */
@@ -70,209 +78,197 @@ export class Client {
   /** Leaves all topics at once and ends the connection for good. */
   close(): void {
     this.#suspend()
-    for (const stop of this.#listeners) stop()
     this.#setStatus("closed")
-  }
-
-  /** @internal */
-  nextRef_(): string {
-    return String(++this.#refs)
+    this.#gone.abort()
+    this.#topics.forEach((topic) => topic.close_())
+    this.#wake(true)
   }
 
   /** @internal Tells the server that we are in a topic. */
-  async track_(topic: string, { key, meta }: Member): Promise<void> {
+  async track_(topic: string, key: string, meta: unknown): Promise<void> {
     const session = this.#session
-    await this.#http.request("PUT", path(topic, key), { session, meta: meta ?? {} })
-    if (session !== this.#session) throw new RollcallError("the page went away") // and has a new session if it is back
+    const { ttl } = await this.#ask("PUT", path(topic, key), { session, meta })
+    if (session !== this.#session) {
+      this.#http.beacon(`/sessions/${session}/leave`) // this came after we had left
+      throw new RollcallError("the page has left")
+    }
+    this.#ttl = ttl || this.#ttl
+    this.#known = session
   }
 
   /** @internal Tells the server that we are no longer in a topic. */
   async untrack_(topic: string, key: string): Promise<void> {
-    await this.#http.request("DELETE", path(topic, key) + "?session=" + this.#session)
+    await this.#ask("DELETE", path(topic, key) + "?session=" + this.#session)
   }
 
   /** @internal Sees to it that the stream carries what it should. */
-  kick_(now = false): void {
-    if (this.#suspended) return
-    for (const topic of this.#topics.values()) if (!topic.active_) topic.setStale_(true)
+  kick_(): void {
+    this.#topics.forEach((topic) => topic.active_ || topic.setStale_(true))
     if (!this.#running) void this.#run()
-    else if (this.#abort && this.#carried !== this.#wanted().join()) this.#abort.abort()
-    else if (now) this.#wake?.()
+    else if (this.#known !== this.#last.session || this.#active().join("\n") !== this.#last.topics.join("\n")) {
+      this.#abort.abort(null)
+      this.#wake()
+    }
   }
 
-  /** @internal A request failed that may succeed later: it is made again when a stream is open, or in a while if one is. */
-  retry_(error: RollcallError): void {
+  /** @internal Waits before the next try, the longer the more have failed, or until there is news. */
+  pause_(failures: number, error: RollcallError): Promise<void> {
     this.error = error
-    this.#failures++
-    if (this.status === "live") setTimeout(() => this.#pushAll(), this.#delay())
+    const delay = Math.min(longestDelay, this.#firstDelay * 2 ** failures) * (1 - Math.random() / 2)
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#pauses.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, this.status === "closed" ? 0 : Math.max(delay, error.retryAfter || 0))
+      this.#pauses.set(done, !error.retryAfter)
+    })
   }
 
-  /** What the stream should carry: the topics and, first, our session, if there is one. */
-  #wanted(): string[] {
-    const active = [...this.#topics.values()].filter((topic) => topic.active_).map((topic) => encodeURIComponent(topic.name)).sort()
-    return active.length ? [this.#present() ? this.#session : "", ...active] : []
+  /** Ends the pauses that the server has not asked for, or all. */
+  #wake(all?: boolean): void {
+    for (const [done, ours] of this.#pauses) if (all || ours) done()
   }
 
-  /** Whether the server has us anywhere. */
-  #present(): boolean {
-    return [...this.#topics.values()].some((topic) => topic.tracked_)
+  /** The names of the topics that the stream should carry. */
+  #active(): string[] {
+    return [...this.#topics.values()].filter((topic) => topic.active_).map((topic) => topic.name)
   }
 
   /** The only loop: a stream after a stream, until there is nothing to watch. */
   async #run(): Promise<void> {
-    if (!this.#wanted().length) return
     this.#running = true
-    const timer = setInterval(() => this.#tick(), heartbeat)
-    while (!this.#suspended && this.#wanted().length) {
-      this.#setStatus("connecting")
-      const failed = await this.#stream()
-      if (this.#suspended || !failed) continue
-      this.#fail(failed)
-      await new Promise<void>((resolve) => setTimeout((this.#wake = resolve), this.#delay()))
+    const timer = setInterval(() => this.#tick(), second)
+    await null // what is watched in one go is asked for in one go
+    while (!this.#suspended && this.#active().length) {
+      const error = await this.#stream()
+      if (!error) continue
+      this.#stale()
+      this.#setStatus("waiting")
+      this.#heed(error)
+      await this.pause_(this.#failures++, error)
     }
-    this.#running = false
     clearInterval(timer)
-    if (this.status !== "closed") this.#setStatus("idle")
+    this.#running = false
+    this.#known = undefined
+    this.#setStatus("idle")
   }
 
-  /** Runs one stream. Returns why it ended, or nothing if it was to carry something else. */
-  async #stream(): Promise<RollcallError | undefined> {
-    const [session, ...names] = this.#wanted()
-    const topics = names.map(decodeURIComponent)
-    this.#carried = [session, ...names].join()
-    const resumes = topics.every((topic) => this.#lastTopics.includes(topic))
-    if (!resumes) {
-      this.#lastEventId = ""
-      for (const topic of topics) this.topic(topic).restart_()
+  /** Runs one stream. Returns why it ended, or null if it was to carry something else. */
+  async #stream(): Promise<RollcallError | null> {
+    const topics = this.#active()
+    let { lastEventId } = this.#last
+    if (topics.some((topic) => !this.#last.topics.includes(topic))) {
+      lastEventId = ""
+      topics.forEach((topic) => this.topic(topic).restart_())
     }
-    this.#lastTopics = topics
-    this.#lastByte = Date.now()
+    const request = (this.#last = { topics, session: this.#known, ttl: this.#ttl, linger: this.#linger, lastEventId })
     const abort = (this.#abort = new AbortController())
-    const late = setTimeout(() => this.#stale(), patience)
-    const request = { topics, session: session || undefined, linger: this.#options.linger, lastEventId: this.#lastEventId }
-    try {
-      await this.#options.transport(this.#http, request, this.#sink(topics, late), abort.signal)
-      throw new RollcallError("the stream ended")
-    } catch (error) {
-      const { aborted, reason } = abort.signal
-      return aborted && !(reason instanceof RollcallError) ? undefined : (error as RollcallError)
-    } finally {
-      clearTimeout(late)
-      this.#abort = undefined
-    }
-  }
-
-  /** Gives up a stream that is dead. */
-  #lose(): void {
-    this.#abort?.abort(new RollcallError("the connection is lost"))
-  }
-
-  #sink(topics: string[], late: ReturnType<typeof setTimeout>): Sink {
-    return {
+    const { signal } = abort
+    const sink: Sink = {
       alive: () => {
         this.#lastByte = Date.now()
       },
       event: (name, event, payload, id) => {
-        if (id) this.#lastEventId = id
+        if (signal.aborted) return
+        request.lastEventId = id
         this.#topics.get(name)?.receive_(event, payload)
       },
       caughtUp: (retry) => {
-        clearTimeout(late)
+        if (signal.aborted) return
         this.#failures = 0
-        this.#firstDelay = retry
+        this.#firstDelay = retry > second ? retry : second
         this.error = undefined
+        topics.forEach((topic) => this.topic(topic).setStale_(false))
         this.#setStatus("live")
-        for (const topic of topics) this.#topics.get(topic)?.setStale_(false)
-        this.#pushAll()
+        this.#look()
       },
+    }
+    sink.alive()
+    this.#setStatus("connecting")
+    try {
+      await Promise.race([this.#transport(this.#http, request, sink, signal), new Promise((_, reject) => (signal.onabort = reject))])
+      return new RollcallError("stream ended")
+    } catch (error: any) {
+      return signal.aborted ? signal.reason : error
+    } finally {
+      abort.abort()
     }
   }
 
-  #fail(error: RollcallError): void {
-    this.error = error
-    this.#stale()
-    this.#setStatus("waiting")
-    if (error.code === "unknown_session") this.#forgotten()
-    else if (this.#failures) this.#beat()
-    this.#failures++
-  }
-
   #stale(): void {
-    for (const topic of this.#topics.values()) topic.setStale_(true)
+    this.#topics.forEach((topic) => topic.setStale_(true))
   }
 
-  /** The server no longer has our session: say again where we are. */
-  #forgotten(): void {
-    for (const topic of this.#topics.values()) topic.tracked_ = undefined
-    this.#pushAll()
-  }
-
-  #pushAll(): void {
-    for (const topic of this.#topics.values()) if (topic.active_) void topic.push_()
-  }
-
-  /** Renews our lease: for when no stream does. */
-  #beat(): void {
-    if (!this.#present()) return
-    this.#http.request("POST", `/sessions/${this.#session}/heartbeat`).catch((error) => {
-      if (error.code === "unknown_session") this.#forgotten()
+  /** Starts our session anew if the server no longer has it. */
+  #heed({ code }: RollcallError): void {
+    if (code !== "unknown_session") return
+    this.#known = undefined
+    this.#failures = 0 // it did answer
+    this.#topics.forEach((topic) => {
+      topic.doubt_()
+      topic.push_()
     })
   }
 
+  /** Looks at what timers would miss while the machine sleeps. */
   #tick(): void {
-    if (this.status !== "live") this.#beat()
-    if (Date.now() - this.#lastByte > silence) this.#lose() // we slept, or the other end is gone
+    const now = Date.now()
+    const live = this.status === "live"
+    if (live) this.#lastLive = this.#lastRenewal = now
+    if (now - this.#lastLive > patience) this.#stale()
+    if (this.#known && now - this.#lastRenewal > Math.min(this.#linger, this.#ttl) * 333) {
+      this.#lastRenewal = now
+      this.#ask("POST", `/sessions/${this.#session}/heartbeat`).catch((error) => this.#heed(error))
+    }
+    if (now - this.#lastByte > (live ? silence : answer)) this.#lose()
   }
 
-  #delay(): number {
-    const most = Math.min(longestDelay, this.#firstDelay * 2 ** (this.#failures - 1))
-    return Math.max(most * Math.random(), this.error?.retryAfter ?? 0)
+  /** There is news: what waits may try again. */
+  #look(): void {
+    this.#tick()
+    this.#wake()
+  }
+
+  /** Gives up a stream that is dead. */
+  #lose(): void {
+    this.#abort.abort(new RollcallError("connection lost"))
   }
 
   #setStatus(status: Client["status"]): void {
-    if (this.status === status) return
+    if (this.status === status || this.status === "closed") return
     this.status = status
-    this.onStatus?.(status)
+    call(this.onStatus, status)
+  }
+
+  async #ask(method: string, path: string, body?: unknown): Promise<any> {
+    if (this.#suspended) throw new RollcallError("the page has left")
+    const answer = await this.#http.request(method, path, body)
+    return answer.json().catch(() => ({}))
   }
 
   /** The page goes away: leave at once. */
   #suspend(): void {
-    if (this.#suspended) return
     this.#suspended = true
-    if (this.#present()) this.#http.beacon(`/sessions/${this.#session}/leave`)
+    if ([...this.#topics.values()].some((topic) => topic.tracked_.size)) this.#http.beacon(`/sessions/${this.#session}/leave`)
+    this.#topics.forEach((topic) => topic.tracked_.clear())
     this.#session = newSession()
-    for (const topic of this.#topics.values()) topic.tracked_ = undefined
+    this.#known = undefined
     this.#stale()
-    this.#abort?.abort()
-    this.#wake?.()
+    this.#abort.abort(null)
   }
 
   /** The page is back from the back/forward cache. */
   #resume(): void {
-    if (!this.#suspended || this.status === "closed") return
+    if (!this.#suspended) return
     this.#suspended = false
-    this.#pushAll()
-    this.kick_()
-  }
-
-  #listen(): void {
-    const on = (target: EventTarget | undefined, type: string, listener: (event: any) => void) => {
-      target?.addEventListener?.(type, listener)
-      this.#listeners.push(() => target?.removeEventListener?.(type, listener))
-    }
-    const page = globalThis as unknown as EventTarget
-    on(page, "pagehide", () => this.#suspend())
-    on(page, "pageshow", () => this.#resume())
-    on(page, "online", () => this.#wake?.())
-    on(page, "offline", () => this.#lose())
-    on(globalThis.document, "visibilitychange", () => {
-      this.#tick()
-      this.#wake?.()
-    })
+    this.#topics.forEach((topic) => topic.push_())
+    this.#look()
   }
 }
 
-const path = (topic: string, key: string) => `/topics/${encodeURIComponent(topic)}/presences/${encodeURIComponent(key)}`
+const path = (topic: string, key: string) => "/topics/" + [topic, "presences", key].map(encodeURIComponent).join("/")
 
 /** 128 random bits. */
-const newSession = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("-")
+const newSession = () => crypto.getRandomValues(new Uint32Array(4)).join("-")

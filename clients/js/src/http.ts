@@ -8,7 +8,7 @@ export class RollcallError extends Error {
   status: number
   /** The problem's stable code, e.g. `unknown_session`; "" when no problem document came. */
   code: string
-  /** Milliseconds that the server asked to wait before the next try. */
+  /** Milliseconds that the server asked to wait before the next try, or 0. */
   retryAfter: number
 
   constructor(message: string, status = 0, code = "", retryAfter = 0) {
@@ -24,40 +24,48 @@ export class RollcallError extends Error {
   }
 }
 
+const patience = 10_000 // milliseconds for an answer
+const longestWait = 3600 // seconds that a server may ask for; setTimeout takes what is much longer for nothing
+
 /** Sends requests to one server, with a token that is renewed when it must be. */
 export class Http {
-  /** The server's URL, without a slash at its end. */
+  /** The server's address, without a slash at its end; "" for the page's own. */
   readonly base: string
-  #token: Token | undefined
-  #known: string | undefined
+  #give: (() => string | Promise<string>) | undefined
+  #given: Promise<string | undefined> | undefined // the token that all requests use, until the server refuses it
+  #known: string | undefined // the last that was given
   #send: typeof fetch
 
   constructor(base: string, token: Token | undefined, send: typeof fetch) {
     this.base = base.replace(/\/$/, "")
-    this.#token = token
+    if (typeof token === "function") this.#give = token
+    else this.#given = Promise.resolve(token)
     this.#send = send
   }
 
-  /** Requests a path under /v1 and returns the answer, or throws a RollcallError. */
-  async request(method: string, path: string, body?: unknown, signal: AbortSignal | null = null): Promise<Response> {
-    for (let again = false; ; again = true) {
-      let answer: Response
-      try {
-        const token = await this.#current(again)
-        const headers: Record<string, string> = {}
-        if (token) headers["Authorization"] = "Bearer " + token
-        if (body) headers["Content-Type"] = "application/json"
-        answer = await this.#send(this.base + "/v1" + path, {
-          method, headers, signal, cache: "no-store", body: body ? JSON.stringify(body) : null,
-        })
-      } catch (error) {
-        throw new RollcallError(String(error))
-      }
-      if (answer.ok) return answer
-      if (answer.status === 401 && typeof this.#token === "function" && !again) continue
-      const problem = await answer.json().catch(() => ({}))
-      throw new RollcallError(problem.detail || answer.statusText || "HTTP " + answer.status, answer.status, problem.code, +(answer.headers.get("Retry-After") || 0) * 1000)
+  /** Requests a path under /v1 and returns the answer, or throws a RollcallError. Without a signal the answer must begin within ten seconds. */
+  async request(method: string, path: string, body?: unknown, signal = AbortSignal.timeout(patience), again?: boolean): Promise<Response> {
+    const given = (this.#given ??= Promise.resolve().then(this.#give).catch((error) => {
+      this.#given = undefined
+      throw error
+    }))
+    let answer: Response
+    try {
+      const token = (this.#known = await given)
+      const headers = { ...(token && { Authorization: "Bearer " + token }), ...(body ? { "Content-Type": "application/json" } : null) }
+      answer = await this.#send(this.base + "/v1" + path, { method, headers, signal, cache: "no-store", body: JSON.stringify(body) })
+    } catch (error) {
+      throw new RollcallError(String(error))
     }
+    const { ok, status } = answer
+    if (ok) return answer
+    if (status === 401 && this.#give && !again) {
+      if (this.#given === given) this.#given = undefined // else another request has asked for a new one
+      return this.request(method, path, body, signal, true)
+    }
+    const problem = (await answer.json().catch(() => 0)) || {}
+    const wait = Math.min(+answer.headers.get("Retry-After")! || 0, longestWait)
+    throw new RollcallError(problem.detail || "HTTP " + status, status, problem.code, wait * 1000)
   }
 
   /** Posts without waiting, also while the page goes away. */
@@ -66,11 +74,5 @@ export class Http {
     if (this.#known) url += "?access_token=" + encodeURIComponent(this.#known)
     if (globalThis.navigator?.sendBeacon?.(url)) return
     this.#send(url, { method: "POST", keepalive: true }).catch(() => {})
-  }
-
-  async #current(renew: boolean): Promise<string | undefined> {
-    if (typeof this.#token !== "function") return (this.#known = this.#token)
-    if (renew || this.#known === undefined) this.#known = await this.#token()
-    return this.#known
   }
 }

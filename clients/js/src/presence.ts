@@ -39,7 +39,7 @@ const nothing = () => {}
  * a diff costs the same in a room of ten and of ten thousand.
  */
 export class Presence {
-  state: State = Object.create(null)
+  state = bare({})
   pendingDiffs: Diff[] = []
   joinRef: string | null | undefined = null
   caller: { onJoin: OnChange; onLeave: OnChange; onSync: () => void } = { onJoin: nothing, onLeave: nothing, onSync: nothing }
@@ -49,22 +49,24 @@ export class Presence {
     this.channel = channel
     const events = opts.events || { state: "presence_state", diff: "presence_diff" }
     channel.on(events.state, (state: State) => {
-      const { onJoin, onLeave, onSync } = this.caller
       this.joinRef = channel.joinRef()
-      this.state = Presence.syncState(this.state, state, onJoin, onLeave)
-      for (const diff of this.pendingDiffs) this.state = Presence.syncDiff(this.state, diff, onJoin, onLeave)
+      this.state = Presence.syncState(this.state, state, this.caller.onJoin, this.caller.onLeave)
+      for (const diff of this.pendingDiffs) this.#apply(diff)
       this.pendingDiffs = []
-      onSync()
+      this.caller.onSync()
     })
     channel.on(events.diff, (diff: Diff) => {
-      const { onJoin, onLeave, onSync } = this.caller
       if (this.inPendingSyncState()) {
         this.pendingDiffs.push(diff)
         return
       }
-      this.state = Presence.syncDiff(this.state, diff, onJoin, onLeave)
-      onSync()
+      this.#apply(diff)
+      this.caller.onSync()
     })
+  }
+
+  #apply(diff: Diff): void {
+    this.state = Presence.syncDiff(this.state, diff, this.caller.onJoin, this.caller.onLeave)
   }
 
   /** Sets what is called for each key whose devices came. */
@@ -94,39 +96,37 @@ export class Presence {
 
   /** Makes `next` of `current`, reports what joined and left on the way, and returns the result. `current` stays as it is. */
   static syncState(current: State, next: State, onJoin?: OnChange, onLeave?: OnChange): State {
-    const joins: State = Object.create(null)
-    const leaves: State = Object.create(null)
-    const state: State = Object.create(null)
-    for (const key of Object.keys(current)) {
-      state[key] = { ...current[key]! } // a diff changes entries in place
-      if (!own(next, key)) leaves[key] = current[key]!
+    const state = bare({})
+    const joins = bare({})
+    const leaves = bare({})
+    next = bare(next)
+    for (const [key, before] of Object.entries(current)) {
+      state[key] = { ...before } // a diff changes entries in place
+      if (!next[key]) leaves[key] = before
     }
-    for (const key of Object.keys(next)) {
-      const entry = next[key]!
-      const before = own(current, key)
+    for (const [key, entry] of Object.entries(next)) {
+      const before = state[key]
       const joined = without(entry.metas, before)
       const left = before ? without(before.metas, entry) : []
       if (!before || joined.length) joins[key] = { ...entry, metas: joined }
-      if (left.length) leaves[key] = { ...before!, metas: left }
+      if (left.length) leaves[key] = { ...before, metas: left }
     }
     return Presence.syncDiff(state, { joins, leaves }, onJoin, onLeave)
   }
 
   /** Takes `diff` into `state` and returns it: `state` itself, changed, if it has no prototype, and else a copy without. */
   static syncDiff(state: State, diff: Diff, onJoin: OnChange = nothing, onLeave: OnChange = nothing): State {
-    if (Object.getPrototypeOf(state) !== null) state = Object.assign(Object.create(null), state)
-    const { joins, leaves } = diff
-    for (const key of Object.keys(joins)) {
-      const joined = joins[key]!
+    if (Object.getPrototypeOf(state)) state = bare(state)
+    for (const [key, joined] of Object.entries(diff.joins)) {
       const current = state[key]
-      state[key] = { ...joined, metas: [...without(current ? current.metas : [], joined), ...joined.metas] }
+      state[key] = { ...joined, metas: [...without(current?.metas ?? [], joined), ...joined.metas] }
       onJoin(key, current, joined)
     }
-    for (const key of Object.keys(leaves)) {
+    for (const [key, left] of Object.entries(diff.leaves)) {
       const current = state[key]
       if (!current) continue
-      current.metas = without(current.metas, leaves[key])
-      onLeave(key, current, leaves[key]!)
+      current.metas = without(current.metas, left)
+      onLeave(key, current, left)
       if (!current.metas.length) delete state[key]
     }
     return state
@@ -138,8 +138,8 @@ export class Presence {
   }
 }
 
-/** What `state` itself has at `key`, and nothing that it inherits. */
-const own = (state: State, key: string): Entry | undefined => (Object.hasOwn(state, key) ? state[key] : undefined)
+/** A copy of `state` that has nothing but its own keys. */
+const bare = (state: State): State => Object.assign(Object.create(null), state)
 
 /** Those of `metas` whose refs are not among another entry's. */
 function without(metas: Meta[], other: Entry | undefined): Meta[] {

@@ -2,13 +2,13 @@
 export interface ServerEvent {
   name: string
   data: string
-  /** The last id that the stream has sent, with this event or before it. */
+  /** The event's own id, or "": then what was read so far is no place to go on from. */
   id: string
 }
 
 /**
  * Returns a function that takes the text of an event stream, cut anywhere, and calls back for each event and each `retry:`. It reads what rollcall
- * sends: of the HTML standard's section 9.2.6 all but a lone carriage return as the end of a line.
+ * sends: of the HTML standard's section 9.2.6 all but a lone carriage return as the end of a line, and ids that outlast their event.
  */
 export function parseEvents(onEvent: (event: ServerEvent) => void, onRetry: (ms: number) => void): (text: string) => void {
   let rest = "" // a line whose end has not come
@@ -18,11 +18,11 @@ export function parseEvents(onEvent: (event: ServerEvent) => void, onRetry: (ms:
 
   const line = (text: string) => {
     if (!text || text === "\r") {
-      if (data[0] !== undefined) onEvent({ name, data: data.join("\n"), id })
-      name = ""
+      if (data.length) onEvent({ name, data: data.join("\n"), id })
+      name = id = ""
       data = []
     }
-    const [, field, value = ""] = /^([^:]*):? ?([^]*?)\r?$/.exec(text)!
+    const [, field, value] = /^([^:]*):? ?([^]*?)\r?$/.exec(text) as unknown as [string, string, string]
     if (field === "event") name = value
     if (field === "data") data.push(value)
     if (field === "id") id = value

@@ -1,4 +1,5 @@
 import type { Client } from "./client.js"
+import { RollcallError } from "./http.js"
 import { Presence } from "./presence.js"
 import type { Channel, Diff, Entry, Meta, OnChange, State } from "./presence.js"
 
@@ -13,10 +14,11 @@ export type OnUpdate = (key: string, meta: Meta, before: Meta) => void
 
 type Callback = (payload: any) => void
 
-interface Waiter {
-  resolve(): void
-  reject(error: unknown): void
-}
+let refs = 0
+
+/** Calls what the page gave us. What it throws is the page's, and must end neither the stream nor a change halfway: it is a rejection that nobody handles. */
+export const call = async <A extends unknown[]>(callback: ((...args: A) => void) | undefined, ...args: A): Promise<void> => callback?.(...args)
+
 
 /** One topic of a client: who is in it, and whether we are. Phoenix's `Presence` takes it for a channel. */
 export class Topic implements Channel {
@@ -25,85 +27,68 @@ export class Topic implements Channel {
    * Whether the presences may be out of date: before the first state has come, and while the connection is lost. Otherwise they are what the server has.
    */
   stale = true
+  /** The presences by key. It changes in place. */
+  state: State = Object.create(null)
 
-  /** @internal */ wanted_: Member | undefined // what we are to be
-  /** @internal */ tracked_: { key: string; json: string } | undefined // what the server has us as
-  /** @internal */ watching_ = false
+  /** @internal What the server may have us as: the meta by key, "" where only the next answer will tell. */
+  readonly tracked_ = new Map<string, string>()
   #client: Client
-  #presence: Presence
-  #callbacks = new Map<string, Set<Callback>>()
+  #wanted: Member | undefined // what we are to be
+  #accepted: Member | undefined // the last of that that the server took
+  #watching = false
+  #callbacks = new Set<[event: string, callback: Callback]>()
   #ref: string | undefined
-  #waiters: Waiter[] = []
+  #waiters: ((error?: unknown) => void)[] = []
   #pushing = false
-  #changes: { joins: [string, Entry][]; leaves: [string, Entry][] } = { joins: [], leaves: [] }
   #user: { join?: OnChange; leave?: OnChange; update?: OnUpdate; sync?: () => void } = {}
 
   /** @internal */
   constructor(client: Client, name: string) {
     this.#client = client
     this.name = name
-    this.#presence = new Presence(this)
-    this.#presence.onJoin((key, current, joined) => {
-      this.#changes.joins.push([key, joined])
-      this.#user.join?.(key, current, joined)
-    })
-    this.#presence.onLeave((key, current, left) => {
-      this.#changes.leaves.push([key, left])
-      this.#user.leave?.(key, current, left)
-    })
-    this.#presence.onSync(() => {
-      this.#reportUpdates()
-      this.#user.sync?.()
-    })
   }
 
-  /** Be present in the topic, and watch it. Resolves when the server has it; rejects when the server will not take it. */
+  /**
+   * Be present in the topic, and watch it; under another key or with another meta than before if those are new. Resolves when the server has it, however
+   * long that takes; rejects when the server will not take it, and then what was before goes on.
+   */
   join(member: Member): Promise<void> {
-    this.wanted_ = member
-    return this.push_()
+    return this.#want(member)
   }
 
   /** Replace the meta. */
   update(meta: Record<string, unknown>): Promise<void> {
-    if (!this.wanted_) return Promise.reject(new Error(`join ${this.name} before you update`))
-    this.wanted_ = { key: this.wanted_.key, meta }
-    return this.push_()
+    if (!this.#wanted) return Promise.reject(new Error("join before you update"))
+    return this.#want({ key: this.#wanted.key, meta })
   }
 
   /** Be present no longer, and stop watching unless `watch` was called. */
   leave(): Promise<void> {
-    this.wanted_ = undefined
-    return this.push_()
+    return this.#want()
   }
 
   /** Watch the topic, present or not. */
   watch(): this {
-    this.watching_ = true
+    this.#watching = true
     this.#client.kick_()
     return this
   }
 
   /** Stop watching; who has joined is present, and watches, until `leave`. */
   unwatch(): this {
-    this.watching_ = false
+    this.#watching = false
     this.#client.kick_()
     return this
   }
 
   /** The presences as an array, each as `choose` makes it. */
   list<T = Entry>(choose?: (key: string, entry: Entry) => T): T[] {
-    return this.#presence.list(choose)
+    return Presence.list(this.state, choose)
   }
 
   /** How many people there are, on how many devices. */
   get count(): { keys: number; metas: number } {
-    const entries = this.list()
-    return { keys: entries.length, metas: entries.reduce((sum, entry) => sum + entry.metas.length, 0) }
-  }
-
-  /** The presences by key. */
-  get state(): State {
-    return this.#presence.state
+    return { keys: this.list().length, metas: this.list((_, entry) => entry.metas).flat().length }
   }
 
   /** Sets what is called for each key whose devices came; of an updated meta, the new one comes. */
@@ -135,111 +120,135 @@ export class Topic implements Channel {
    * function that stops it. Who asks for states of a topic that has one gets it right away.
    */
   on(event: string, callback: Callback): () => void {
-    let callbacks = this.#callbacks.get(event)
-    if (!callbacks) this.#callbacks.set(event, (callbacks = new Set()))
-    callbacks.add(callback)
-    if (event === "presence_state" && this.#presence && !this.#presence.inPendingSyncState()) {
-      queueMicrotask(() => callback(structuredClone(this.state)))
+    const entry: [string, Callback] = [event, callback]
+    this.#callbacks.add(entry)
+    if (event === "presence_state" && this.#ref) {
+      const { state } = this
+      const copy = structuredClone(state) // diffs may come before it does, but no other state
+      queueMicrotask(() => state === this.state && callback(copy))
     }
-    return () => callbacks.delete(callback)
+    return () => this.#callbacks.delete(entry)
   }
 
-  /** Changes when diffs no longer follow on what came before: a state comes first. */
+  /** Another one after each state that does not follow on what came before; undefined until such a state has come. */
   joinRef(): string | undefined {
     return this.#ref
   }
 
   /** @internal */
-  get active_(): boolean {
-    return this.watching_ || !!this.wanted_ || !!this.tracked_
+  get active_(): unknown {
+    return this.#watching || this.#wanted || this.tracked_.size
   }
 
   /** @internal A stream begins that starts with a state. */
   restart_(): void {
-    this.#ref = this.#client.nextRef_()
+    this.#ref = undefined
   }
 
   /** @internal */
-  receive_(name: string, payload: State | Diff): void {
-    this.#emit(name, payload)
-    if (name === "presence_state") this.setStale_(false)
-  }
-
-  /** @internal */
-  setStale_(stale: boolean): void {
-    if (this.stale === stale || (!stale && this.#presence.inPendingSyncState())) return
-    this.stale = stale
-    this.#emit("stale", stale)
-  }
-
-  /** @internal Makes the server's idea of us what it should be. */
-  push_(): Promise<void> {
-    const done = new Promise<void>((resolve, reject) => this.#waiters.push({ resolve, reject }))
-    done.catch(() => {}) // whoever does not wait does not want to know
-    void this.#pushAll()
-    return done
-  }
-
-  async #pushAll(): Promise<void> {
-    if (this.#pushing) return
-    this.#pushing = true
-    try {
-      while (await this.#pushOne()) this.#client.kick_(true)
-      this.#settle()
-    } catch (error: any) {
-      if (error.temporary) this.#client.retry_(error)
-      else {
-        const { tracked_: tracked } = this // the server will not have what is wanted, now or later
-        this.wanted_ = tracked && { key: tracked.key, meta: JSON.parse(tracked.json) }
-        this.#settle(error)
+  receive_(event: string, payload: State | Diff): void {
+    const isState = event === "presence_state"
+    const joined = new Map<string, Meta[]>()
+    const onJoin: OnChange = (key, current, entry) => {
+      joined.set(key, entry.metas)
+      call(this.#user.join, key, current, entry)
+    }
+    const onLeave: OnChange = (key, current, entry) => {
+      call(this.#user.leave, key, current, entry)
+      const metas = joined.get(key) ?? []
+      for (const before of entry.metas) {
+        // What changed more than once in between does not name the one that we knew.
+        const isOnly = metas.length * entry.metas.length === 1
+        const meta = metas.find(({ phx_ref_prev: prev }) => prev && (isOnly || prev === before.phx_ref))
+        if (meta) call(this.#user.update, key, meta, before)
       }
     }
-    this.#pushing = false
-    this.#client.kick_()
+    this.state = (isState ? Presence.syncState : Presence.syncDiff)(this.state, payload as State & Diff, onJoin, onLeave)
+    if (isState) this.#ref ??= String(++refs)
+    call(this.#user.sync)
+    this.#emit(event, payload)
   }
 
-  /** Takes one step towards what is wanted, and tells whether there was one to take. */
-  async #pushOne(): Promise<boolean> {
-    const { wanted_: wanted, tracked_: tracked } = this
-    if (tracked && tracked.key !== wanted?.key) {
-      await this.#client.untrack_(this.name, tracked.key)
-      this.tracked_ = undefined
-      return true
-    }
-    if (!wanted) return false
-    const json = JSON.stringify(wanted.meta ?? {})
-    if (tracked?.json === json) return false
-    await this.#client.track_(this.name, wanted)
-    this.tracked_ = { key: wanted.key, json }
-    return true
-  }
-
-  #settle(error?: unknown): void {
-    for (const waiter of this.#waiters.splice(0)) error ? waiter.reject(error) : waiter.resolve()
+  /** @internal While others are out of our sight, the server may lose what it had of us. */
+  setStale_(stale: boolean): void {
+    if (stale) this.doubt_()
+    else void this.push_()
+    if (this.stale === stale) return
+    this.stale = stale
+    this.#emit("stale", stale)
+    call(this.#user.sync)
   }
 
   #emit(event: string, payload: unknown): void {
-    for (const callback of this.#callbacks.get(event) ?? []) {
-      try {
-        callback(payload)
-      } catch (error) {
-        setTimeout(() => { throw error }) // it is the page's, and must not end the stream
-      }
-    }
+    for (const [of, callback] of this.#callbacks) if (of === event) call(callback, structuredClone(payload)) // Phoenix's Presence changes it
   }
 
-  /** Reports the metas that were replaced: those that name the one before, and those that changed more than once in between. */
-  #reportUpdates(): void {
-    const { joins, leaves } = this.#changes
-    this.#changes = { joins: [], leaves: [] }
-    if (!this.#user.update) return
-    const left = new Map(leaves)
-    for (const [key, { metas }] of joins) {
-      const gone = left.get(key)?.metas ?? []
-      for (const meta of metas) {
-        const before = gone.find((m) => m.phx_ref === meta.phx_ref_prev) ?? (metas.length === 1 && gone.length === 1 && meta.phx_ref_prev ? gone[0] : undefined)
-        if (before) this.#user.update(key, meta, before)
+  /** @internal The next push says all again that the server has of us. */
+  doubt_(): void {
+    for (const key of this.tracked_.keys()) this.tracked_.set(key, "")
+  }
+
+  /** @internal */
+  close_(): void {
+    this.#wanted = undefined
+    this.#settle(new RollcallError("client closed"))
+  }
+
+  #want(member?: Member): Promise<void> {
+    this.#wanted = member
+    const done = new Promise<void>((resolve, reject) => this.#waiters.push((error) => (error ? reject(error) : resolve())))
+    done.catch(() => {}) // whoever does not wait does not want to know
+    if (this.#client.status === "closed") this.close_()
+    else void this.push_()
+    return done
+  }
+
+  /** @internal Makes the server's idea of us what it should be. There is one of these at a time, so that requests do not overtake one another. */
+  async push_(): Promise<void> {
+    if (this.#pushing) return
+    this.#pushing = true
+    await null // what is wanted and no longer wanted in one go is never said
+    for (let failures = 0; ; ) {
+      const wanted = this.#wanted
+      let isNew: boolean | undefined
+      let key: string | undefined
+      try {
+        const meta = wanted?.meta ?? {}
+        const json = JSON.stringify(meta)
+        const track = wanted && this.tracked_.get(wanted.key) !== json
+        key = track ? wanted.key : [...this.tracked_.keys()].find((key) => key !== wanted?.key)
+        if (key === undefined) break
+        isNew = !this.tracked_.has(key)
+        this.tracked_.set(key, "")
+        if (track) {
+          await this.#client.track_(this.name, key, meta)
+          this.tracked_.set(key, json)
+        } else {
+          await this.#client.untrack_(this.name, key)
+          this.tracked_.delete(key)
+        }
+        failures = 0
+        this.#client.kick_()
+      } catch (error: any) {
+        if (error.temporary || !this.#waiters[0]) {
+          this.#client.kick_()
+          await this.#client.pause_(failures++, error)
+          continue
+        }
+        if (isNew) this.tracked_.delete(key!)
+        if (this.#wanted === wanted) {
+          this.#wanted = this.#accepted
+          this.#settle(error)
+        }
       }
     }
+    this.#pushing = false
+    this.#accepted = this.#wanted
+    this.#settle()
+    this.#client.kick_()
+  }
+
+  #settle(error?: unknown): void {
+    for (const settle of this.#waiters.splice(0)) settle(error)
   }
 }

@@ -32,9 +32,9 @@ export class Proxy {
     for (const socket of this.sockets) socket.resetAndDestroy();
   }
 
-  // lastEventIDs are those that clients sent so far.
+  // lastEventIDs are those that clients sent so far, in a header or in the URL.
   lastEventIDs() {
-    return [...this.requests.matchAll(/^last-event-id: *(.*?)\r$/gim)].map(([, id]) => id);
+    return [...this.requests.matchAll(/^last-event-id: *(.*?)\r$|[?&]last_event_id=([^& ]+)/gim)].map(([, header, query]) => header ?? query);
   }
 
   close() {

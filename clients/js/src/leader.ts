@@ -33,7 +33,8 @@ export type Reply = { term: number; call: number } & (
 export const lockOf = (group: string, tab: string) => `${group} ${tab}`
 
 // Milliseconds.
-const interval = 10_000 // between renewals: a third of the server's default lease
+const most = 10_000 // between renewals; a third of the lease if that is less
+const beat = 1000 // between looks at what is due
 const silence = 40_000 // a living stream has a comment every 15 s
 const idle = 1000 // how long the stream stays open for nobody
 
@@ -58,7 +59,7 @@ interface Carrier {
   topics: string[]
   abort: AbortController
   states: Map<string, State>
-  /** The last event's id, and whether that event had it itself, so that it tells exactly what is in `states`. */
+  /** The last id that an event had, and whether no event without came after, so that it tells exactly what is in `states`. */
   id: string
   exact: boolean
   /** What the server says about reconnecting; undefined until all that was missed has come. */
@@ -98,7 +99,7 @@ export class Leader {
     this.#term = term
     this.#channel = new BroadcastChannel(group)
     this.#channel.onmessage = ({ data }) => this.#hear(data)
-    this.#timer = setInterval(() => this.#tick(), interval)
+    this.#timer = setInterval(() => this.#tick(), beat)
     for (const request of others) this.#follow(request)
     this.#announce({ type: "lead", term })
     this.#open()
@@ -123,7 +124,7 @@ export class Leader {
   #attach(request: TabRequest, others: TabRequest[]): void {
     for (const other of others) this.#follow(other)
     const follower = Object.assign(this.#follow(request), fresh(request))
-    this.#reply(follower, { type: "heard", others: this.#requests().filter(({ tab }) => tab !== request.tab) })
+    for (const other of this.#followers.values()) this.#acknowledge(other, other === follower ? this.#requests() : [request])
     this.#open()
     this.#welcome(follower)
     void this.#renew()
@@ -132,8 +133,13 @@ export class Leader {
   /** A tab asks whether we still answer. Its timers may be quicker than ours. */
   #answer(tab: string): void {
     const follower = this.#followers.get(tab)
-    if (follower) this.#reply(follower, { type: "heard", others: [] })
+    if (follower) this.#acknowledge(follower, [])
     this.#tick()
+  }
+
+  /** Tells a tab that we answer, and what others ask: it must know when it leads one day. */
+  #acknowledge(follower: Follower, requests: TabRequest[]): void {
+    this.#reply(follower, { type: "heard", others: requests.filter(({ tab }) => tab !== follower.request.tab) })
   }
 
   #detach(tab: string, call: number): void {
@@ -246,14 +252,14 @@ export class Leader {
     carrier.lastByte = Date.now()
     if (carrier !== this.#current) return
     this.#tick() // timers are slow in tabs that nobody looks at, bytes are not
-    if (Date.now() - this.#told < interval / 2) return
+    if (Date.now() - this.#told < most / 2) return
     this.#told = Date.now()
     for (const follower of this.#followers.values()) if (follower.live) this.#reply(follower, { type: "alive" })
   }
 
   #event(carrier: Carrier, topic: string, name: string, payload: any, id: string): void {
-    carrier.exact = id !== carrier.id
-    carrier.id = id
+    carrier.exact = !!id
+    carrier.id = id || carrier.id
     if (carrier === this.#current) {
       for (const follower of this.#followers.values()) {
         if (follower.live && follower.request.topics.includes(topic)) this.#reply(follower, { type: "event", topic, name, payload, id })
@@ -286,7 +292,7 @@ export class Leader {
     if (!carrier || this.#next || live || !known || !isHere(follower) || !covers(carrier, request.topics)) return
     const has = carrier.exact && request.lastEventId === carrier.id
     const states = has ? [] : request.topics.map((topic): [string, State] => [topic, carrier.states.get(topic) ?? {}])
-    this.#reply(follower, { type: "states", states, id: carrier.id, retry: carrier.retry! })
+    this.#reply(follower, { type: "states", states, id: carrier.exact ? carrier.id : "", retry: carrier.retry! })
     follower.live = true
   }
 
@@ -317,13 +323,17 @@ export class Leader {
 
   #tick(): void {
     this.#endDead()
-    if (Date.now() - this.#renewed < interval) return
+    if (Date.now() - this.#renewed < this.#interval()) return
     this.#renewed = Date.now()
     void this.#renew(true)
     this.#open()
     const surplus = !!this.#current && !covers({ topics: this.#requests(true).flatMap((request) => request.topics) }, this.#current.topics)
     if (surplus && this.#surplus) this.#open(true)
     this.#surplus = surplus
+  }
+
+  #interval(): number {
+    return Math.min(most, ...this.#requests(true).map(({ ttl = 30 }) => (ttl * 1000) / 3))
   }
 
   /** Renews the leases of all sessions, or of those that the server may not have. */
@@ -344,7 +354,7 @@ export class Leader {
     if (!error) {
       follower.known = true
       this.#welcome(follower)
-    } else if (error.temporary && follower.known) this.#renewed = Date.now() - interval + 1000 // again, soon
+    } else if (error.temporary && follower.known) this.#renewed += Math.max(0, 1000 - this.#interval()) // again, soon
     else this.#fail(follower, error)
   }
 

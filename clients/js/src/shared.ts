@@ -26,7 +26,9 @@ export function sharedStream({ name = "rollcall" }: SharedOptions = {}): Transpo
   return async (http, request, sink, signal) => {
     let tab = tabs.get(http)
     if (!tab) tabs.set(http, (tab = new Tab(http, `${name} ${http.base}`)))
-    if (!(await tab.enter())) return fetchStream(http, request, sink, signal)
+    const entered = await tab.enter()
+    signal.throwIfAborted() // the client does not wait for us, and has asked for something else
+    if (!entered) return fetchStream(http, request, sink, signal)
     const alone = await tab.stream(request, sink, signal)
     if (alone) return fetchStream(http, { ...request, lastEventId: "" }, sink, signal)
   }
@@ -119,6 +121,8 @@ class Tab {
 
   /** Has the leader carry a request. Returns whether we are to ask the server ourselves. */
   stream(request: StreamRequest, sink: Sink, signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted) return Promise.reject(signal.reason) // while we entered
+    clearTimeout(this.#idle)
     const call = ++this.#calls
     const asked: TabRequest = { ...request, tab: this.#id, call }
     const left = this.#left.signal
@@ -180,7 +184,6 @@ class Tab {
           end(() => resolve(true))
         }
       }
-      if (signal.aborted) return aborted()
       signal.addEventListener("abort", aborted)
       attach()
     })
@@ -190,16 +193,19 @@ class Tab {
     if (announcement.type === "attach") this.#others.set(announcement.request.tab, announcement.request)
     else if (announcement.type === "detach") {
       if (this.#others.get(announcement.tab)?.call === announcement.call) this.#others.delete(announcement.tab)
-    } else if (announcement.type === "lead" && announcement.term > this.#term) {
-      this.#term = announcement.term
-      this.#onLead()
-    }
+    } else if (announcement.type === "lead") this.#recognize(announcement.term)
+  }
+
+  /** Turns to a new leader. Its first answer may come before the news that it leads. */
+  #recognize(term: number): void {
+    if (term <= this.#term) return
+    this.#term = term
+    this.#onLead()
   }
 
   #take(reply: Reply): void {
-    if (reply.term < this.#term) return // from a leader that was overthrown and does not know it
-    this.#term = reply.term
-    this.#onReply(reply)
+    this.#recognize(reply.term)
+    if (reply.term === this.#term) this.#onReply(reply) // else from a leader that was overthrown and does not know it
   }
 
   #announce(announcement: Announcement): void {

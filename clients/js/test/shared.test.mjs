@@ -261,7 +261,11 @@ const actions = {
     origin.server.down = false
   },
   cut: (origin) => origin.server.cut(),
-  restart: (origin) => origin.server.restart(),
+  restart: async (origin) => {
+    await origin.settle() // nothing is under way
+    origin.server.restart()
+    await origin.settle()
+  },
   wait: (origin, _, { ms }) => origin.advance(ms),
   settle: (origin) => origin.settle(),
 }

@@ -109,6 +109,7 @@ export class FakeServer {
     const session = this.sessions.get(id)
     if (!session) return false
     clearTimeout(session.timer)
+    session.renewed = Date.now()
     session.timer = setTimeout(() => session.streams || this.end(id), seconds * 1000)
     return true
   }
@@ -205,6 +206,11 @@ export class FakeServer {
 
   #send(streams, text) {
     for (const stream of streams) if (!stream.stalled) stream.controller.enqueue(new TextEncoder().encode(text))
+  }
+
+  /** Ends the leases that nothing has renewed in the last two seconds. */
+  expire() {
+    for (const [id, { streams, renewed }] of this.sessions) if (!streams && Date.now() - renewed > 2000) this.end(id)
   }
 
   /** Breaks all streams. */

@@ -46,7 +46,7 @@ export class Origin {
 
   /** Lets all happen that needs no time. */
   async settle() {
-    for (let quiet = 0; quiet < 20; quiet++) {
+    for (let quiet = 0; quiet < 40; quiet++) {
       await hop()
       if (this.pending) quiet = 0
     }

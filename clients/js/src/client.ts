@@ -36,7 +36,7 @@ export class Client {
   /** Called when `status` has changed. */
   onStatus: ((status: Client["status"]) => void) | undefined
 
-  #http: Http
+  /** @internal */ readonly http_: Http
   #linger: number
   #transport: Transport
   #topics = new Map<string, Topic>()
@@ -57,7 +57,7 @@ export class Client {
 
   /** @internal */
   constructor(url: string, options: Options) {
-    this.#http = new Http(url, options.token, options.fetch ?? ((...args) => fetch(...args)))
+    this.http_ = new Http(url, options.token, options.fetch ?? ((...args) => fetch(...args)))
     this.#linger = options.linger ?? 10
     this.#transport = options.transport ?? fetchStream
     const on = (type: string, listener: () => void) => globalThis.addEventListener?.(type, listener, { signal: this.#gone.signal })
@@ -89,8 +89,8 @@ export class Client {
     const session = this.#session
     const { ttl } = await this.#ask("PUT", path(topic, key), { session, meta })
     if (session !== this.#session) {
-      this.#http.beacon(`/sessions/${session}/leave`) // this came after we had left
-      throw new RollcallError("the page has left")
+      this.http_.beacon(`/sessions/${session}/leave`) // this came after we had left
+      throw new RollcallError("page left")
     }
     this.#ttl = ttl || this.#ttl
     this.#known = session
@@ -188,7 +188,7 @@ export class Client {
     sink.alive()
     this.#setStatus("connecting")
     try {
-      await Promise.race([this.#transport(this.#http, request, sink, signal), new Promise((_, reject) => (signal.onabort = reject))])
+      await Promise.race([this.#transport(this.http_, request, sink, signal), new Promise((_, reject) => (signal.onabort = reject))])
       return new RollcallError("stream ended")
     } catch (error: any) {
       return signal.aborted ? signal.reason : error
@@ -243,15 +243,15 @@ export class Client {
   }
 
   async #ask(method: string, path: string, body?: unknown): Promise<any> {
-    if (this.#suspended) throw new RollcallError("the page has left")
-    const answer = await this.#http.request(method, path, body)
+    if (this.#suspended) throw new RollcallError("page left")
+    const answer = await this.http_.request(method, path, body)
     return answer.json().catch(() => ({}))
   }
 
   /** The page goes away: leave at once. */
   #suspend(): void {
     this.#suspended = true
-    if ([...this.#topics.values()].some((topic) => topic.tracked_.size)) this.#http.beacon(`/sessions/${this.#session}/leave`)
+    if ([...this.#topics.values()].some((topic) => topic.tracked_.size)) this.http_.beacon(`/sessions/${this.#session}/leave`)
     this.#topics.forEach((topic) => topic.tracked_.clear())
     this.#session = newSession()
     this.#known = undefined

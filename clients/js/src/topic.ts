@@ -58,7 +58,7 @@ export class Topic implements Channel {
 
   /** Replace the meta. */
   update(meta: Record<string, unknown>): Promise<void> {
-    if (!this.#wanted) return Promise.reject(new Error("join before you update"))
+    if (!this.#wanted) return Promise.reject(new Error("join first"))
     return this.#want({ key: this.#wanted.key, meta })
   }
 
@@ -155,6 +155,10 @@ export class Topic implements Channel {
     }
     const onLeave: OnChange = (key, current, entry) => {
       call(this.#user.leave, key, current, entry)
+      if (!joined.has(key) && this.tracked_.get(key)) {
+        this.tracked_.set(key, "") // it may be us who left, without our knowing
+        void this.push_()
+      }
       const metas = joined.get(key) ?? []
       for (const before of entry.metas) {
         // What changed more than once in between does not name the one that we knew.

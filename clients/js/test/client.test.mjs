@@ -212,6 +212,15 @@ test("a session that an update brings back half comes back whole", async (t) => 
   for (const topic of ["room", "hall", "attic"]) assert.deepEqual(Object.keys(server.state(topic)), ["me"], topic)
 })
 
+test("a server that restarts unnoticed, just before we join another topic, is told of the first one too", async (t) => {
+  const { clock, server, client, open } = setUp(t)
+  const [room] = await open(["room"])
+  server.restart(true)
+  client.topic("hall").join({ key: "me" })
+  await clock.advance(1000)
+  assert.deepEqual([keys(room), keys(client.topic("hall")), room.stale], [["me"], ["me"], false])
+})
+
 test("while no stream can be opened heartbeats keep us there; with one there are none", async (t) => {
   const { clock, server, client, open } = setUp(t)
   await open(["room"])
@@ -486,7 +495,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant("join"), topic: fc.constantFrom(...topics), key: fc.constantFrom("me", "other"), n: fc.nat(2) }),
   fc.record({ do: fc.constantFrom("update", "leave", "watch", "unwatch"), topic: fc.constantFrom(...topics), n: fc.nat(2) }),
   fc.record({ do: fc.constantFrom("others"), topic: fc.constantFrom(...topics), n: fc.nat(2) }),
-  fc.record({ do: fc.constantFrom("cut", "restart", "stall", "hide", "offline", "online", "sleep", "expire") }),
+  fc.record({ do: fc.constantFrom("cut", "restart", "vanish", "stall", "hide", "offline", "online", "sleep", "expire") }),
   fc.record({ do: fc.constant("fail"), kind: fc.constantFrom("refuse", "lose"), how: fc.constantFrom("network", 500, 503, "hang"), count: fc.integer({ min: 1, max: 5 }) }),
   fc.record({ do: fc.constant("wait"), ms: fc.constantFrom(1, 5, 9, 40, 1500, 12_000, 45_000) }),
 )
@@ -511,6 +520,7 @@ test("whatever happens, in the end the server has what was wanted and we have wh
       others: ({ topic, n }) => (n ? ann(topic, { n }) : server.end("ann-somewhere-else")),
       cut: () => server.cut(),
       restart: () => server.restart(),
+      vanish: () => server.restart(true),
       stall: () => server.stall(),
       hide: async () => (fire("pagehide"), await settle(), fire("pageshow")),
       offline: () => fire("offline"),

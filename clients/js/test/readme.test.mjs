@@ -25,32 +25,28 @@ const expected = {
   "Several tabs": undefined,
 }
 
-let server, home
+let home
 before(async () => {
-  server = await Server.start()
   home = await mkdtemp(join(tmpdir(), "rollcall-readme-"))
   await mkdir(join(home, "node_modules"))
   await symlink(root, join(home, "node_modules", "rollcall"))
 })
-after(async () => {
-  await server.stop()
-  await rm(home, { recursive: true })
-})
+after(() => rm(home, { recursive: true }))
 
 test("there are as many snippets as are expected", () => assert.deepEqual(snippets.map(({ title }) => title), Object.keys(expected)))
 
 for (const { title, code } of snippets) {
   test(title, async (t) => {
+    const server = await Server.start()
     const file = join(home, title.replaceAll(" ", "-") + ".mjs")
     await writeFile(file, code.replaceAll("http://127.0.0.1:7700", server.url))
-    const session = `somebody-else-in-${title.replaceAll(" ", "-")}`
-    await server.call("PUT", "/v1/topics/room:lobby/presences/Carol", { session, meta: {} })
+    await server.call("PUT", "/v1/topics/room:lobby/presences/Carol", { session: "somebody-elses-session", meta: {} })
     const program = spawn(process.execPath, [file], { stdio: ["ignore", "pipe", "pipe"] })
     const ended = once(program, "close")
     t.after(async () => {
       program.kill()
       await ended
-      await server.call("DELETE", `/v1/sessions/${session}`)
+      await server.stop()
     })
     let output = ""
     for (const stream of [program.stdout, program.stderr]) stream.on("data", (chunk) => (output += chunk))

@@ -223,8 +223,9 @@ export class FakeServer {
     for (const stream of this.streams) stream.stalled = true
   }
 
-  /** Comes back without anything that it knew. */
-  restart() {
+  /** Comes back without anything that it knew; silently, clients do not hear that their connections broke. */
+  restart(silently) {
+    if (silently) this.streams.clear()
     this.cut()
     for (const { timer } of this.sessions.values()) clearTimeout(timer)
     for (const topic of new Set(this.#diffs.map((diff) => diff.topic))) this.history.push(`lost ${topic}`)

@@ -130,9 +130,12 @@ class Tab {
     let late: ReturnType<typeof setTimeout> | undefined
     let unanswered: ReturnType<typeof setTimeout> | undefined
     const ask = (announcement: Announcement) => {
-      clearTimeout(unanswered)
-      unanswered = setTimeout(() => this.#candidacy.abort(), deaf * (1 + Math.random()))
+      unanswered ??= setTimeout(() => this.#candidacy.abort(), deaf * (1 + Math.random()))
       this.#announce(announcement)
+    }
+    const answered = () => {
+      clearTimeout(unanswered)
+      unanswered = undefined
     }
     const attach = (others: Iterable<TabRequest> = []) => ask({ type: "attach", request: asked, others: [...others] })
     const ticks = setInterval(() => ask({ type: "tick", tab: asked.tab }), interval)
@@ -140,7 +143,7 @@ class Tab {
     return new Promise<boolean>((resolve, reject) => {
       const end = (settle: () => void) => {
         clearTimeout(late)
-        clearTimeout(unanswered)
+        answered()
         clearInterval(ticks)
         signal.removeEventListener("abort", aborted)
         this.#onLead = this.#onReply = () => {}
@@ -157,12 +160,13 @@ class Tab {
       }
 
       this.#onLead = () => {
+        answered()
         pause()
         attach(this.#others.values()) // a leader that was overthrown cannot ask for itself
       }
       this.#onReply = (reply) => {
         if (reply.call !== call) return
-        clearTimeout(unanswered)
+        answered()
         if (reply.type === "heard") {
           for (const other of reply.others) this.#others.set(other.tab, other)
           return

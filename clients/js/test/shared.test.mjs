@@ -261,11 +261,7 @@ const actions = {
     origin.server.down = false
   },
   cut: (origin) => origin.server.cut(),
-  restart: async (origin) => {
-    await origin.settle() // nothing is under way
-    origin.server.restart()
-    await origin.settle()
-  },
+  restart: (origin) => origin.server.restart(),
   wait: (origin, _, { ms }) => origin.advance(ms),
   settle: (origin) => origin.settle(),
 }

@@ -11,7 +11,7 @@ const { outputFiles } = buildSync({
   stdin: { contents: entry, resolveDir: fileURLToPath(new URL("../src", import.meta.url)), loader: "ts" },
   bundle: true, format: "iife", globalName: "rollcall", target: "es2022", write: false,
 })
-const globals = ["globalThis", "navigator", "BroadcastChannel", "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date"]
+const globals = ["globalThis", "navigator", "BroadcastChannel", "setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date", "Math"]
 const load = new Function(...globals, outputFiles[0].text + "; return rollcall")
 
 export class Origin {
@@ -144,8 +144,9 @@ class Tab {
       addEventListener: (type, listener) => this.#listeners.set(type, [...(this.#listeners.get(type) ?? []), listener]),
       removeEventListener: () => {},
     }
+    const math = Object.assign(Object.create(Math), { random: () => origin.random() })
     const cancel = (id) => origin.cancel(id)
-    const { connect, sharedStream } = load(page, navigator, BroadcastChannel, timer(), cancel, timer(true), cancel, { now: () => origin.now })
+    const { connect, sharedStream } = load(page, navigator, BroadcastChannel, timer(), cancel, timer(true), cancel, { now: () => origin.now }, math)
     const fetch = (url, init) => origin.server.fetch(this, url, init)
     this.client = connect("http://server", { linger, token, fetch, ...(transport && { transport: sharedStream() }) })
   }

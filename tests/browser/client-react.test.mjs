@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { App } from "./lib/app.mjs";
 import { launch, Visitor } from "./lib/chromium.mjs";
@@ -99,4 +100,23 @@ test("who is online is asked once for all components, and again", async (t) => {
   await track(server, "Carol", "carols-session-12345");
   await equals(async () => JSON.parse(await text("b")), [["Carol", { online: true, topics: [topic] }]], 15_000);
   assert.equal(queries(), 2);
+});
+
+test("the README's component works as it stands", async (t) => {
+  const readme = await readFile(new URL("../../clients/js/README.md", import.meta.url), "utf8");
+  const [, snippet] = /^```jsx\n(.*?)^```$/ms.exec(readme);
+  const atEnd = cleanup(t);
+  const server = await Server.start("--allow-origin", "*");
+  atEnd(() => server.stop());
+  const app = await App.start("readme.jsx", snippet.replaceAll("http://127.0.0.1:7700", server.url));
+  atEnd(() => app.close());
+  const visitor = await Visitor.open(browser, app);
+  atEnd(() => visitor.close());
+  const tab = await visitor.tab("/");
+  const texts = (what) => tab.locator(what).allTextContents();
+  await equals(() => texts("li"), ["Alice (count: 1)"]);
+  await equals(() => texts("h1, p"), ["1 here", "Bob is offline"]);
+  await tab.getByRole("button").click();
+  await equals(async () => (await server.list(topic)).Alice.metas.map(({ status }) => status), ["away"]);
+  assert.deepEqual(visitor.complaints, []);
 });

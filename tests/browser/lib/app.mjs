@@ -1,17 +1,23 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const { build } = createRequire(new URL("../../../clients/js/package.json", import.meta.url))("esbuild");
 
+const client = (path) => fileURLToPath(new URL(`../../../clients/js/${path}`, import.meta.url));
+
 // App is somebody's application, on an origin of its own: any address gives the page whose script this is, with the client built into one file.
 export class App {
-  static async start(script = "client-page.mjs") {
+  // start takes a script of this folder, or its text.
+  static async start(script = "client-page.mjs", text) {
+    const resolveDir = fileURLToPath(new URL(".", import.meta.url));
     const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL(script, import.meta.url))],
-      nodePaths: [fileURLToPath(new URL("../../../clients/js/node_modules", import.meta.url))], define: { "process.env.NODE_ENV": '"development"' },
+      ...(text ? { stdin: { contents: text, sourcefile: script, resolveDir, loader: "jsx" } } : { entryPoints: [join(resolveDir, script)] }),
+      alias: { rollcall: client("src/index.ts"), "rollcall/react": client("src/react.ts") }, nodePaths: [client("node_modules")],
       bundle: true, format: "esm", minify: true, mangleProps: /[^_]_$/, target: "es2022", write: false,
+      jsx: "automatic", define: { "process.env.NODE_ENV": '"development"' },
     });
     const app = new App();
     app.listener = createServer(({ url }, answer) => {

@@ -86,7 +86,7 @@ test("what the server refuses is told", async (t) => {
 });
 
 test("who is online is asked once for all components, and again", async (t) => {
-  const { server, visitor, show, text } = await visit(t);
+  const { server, visitor, tab, show, text } = await visit(t);
   await track(server, "Bob", "bobs-session-12345");
   const queries = () => visitor.requests.filter((url) => url.endsWith("/v1/keys/query")).length;
   const online = (id, ...keys) => ({ is: "Online", id, keys });
@@ -100,6 +100,13 @@ test("who is online is asked once for all components, and again", async (t) => {
   await track(server, "Carol", "carols-session-12345");
   await equals(async () => JSON.parse(await text("b")), [["Carol", { online: true, topics: [topic] }]], 15_000);
   assert.equal(queries(), 2);
+  const turn = (hidden) => tab.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await turn(true);
+  await turn(false);
+  await equals(queries, 3);
 });
 
 test("the README's component works as it stands", async (t) => {

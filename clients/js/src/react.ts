@@ -52,7 +52,7 @@ export function usePresence(topic: string, member?: Member): Moment & { update(m
   const json = member && JSON.stringify({ key: member.key, meta: member.meta ?? {} })
   useEffect(() => (json ? room.join(json) : undefined), [room, json])
   const moment = useSyncExternalStore(room.subscribe, room.moment, () => nothing)
-  return useMemo(() => ({ ...moment, update: (meta) => room.topic.update(meta) }), [room, moment])
+  return useMemo(() => ({ ...moment, update: room.update }), [room, moment])
 }
 
 /** Tells where keys are, and keeps asking while the page is visible. A key is missing until the first answer. */
@@ -106,6 +106,8 @@ class Room {
   }
 
   moment = (): Moment => this.#moment
+
+  update = (meta: Record<string, unknown>): Promise<void> => this.topic.update(meta)
 
   subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener)

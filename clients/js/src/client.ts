@@ -85,15 +85,16 @@ export class Client {
   }
 
   /** @internal Tells the server that we are in a topic. */
-  async track_(topic: string, key: string, meta: unknown): Promise<void> {
+  async track_(topic: string, key: string, meta: unknown): Promise<string> {
     const session = this.#session
-    const { ttl } = await this.#ask("PUT", path(topic, key), { session, meta })
+    const { ttl, ref } = await this.#ask("PUT", path(topic, key), { session, meta })
     if (session !== this.#session) {
       this.http_.beacon(`/sessions/${session}/leave`) // this came after we had left
       throw new RollcallError("page left")
     }
     this.#ttl = ttl || this.#ttl
     this.#known = session
+    return ref
   }
 
   /** @internal Tells the server that we are no longer in a topic. */

@@ -38,6 +38,7 @@ export class Topic implements Channel {
   #watching = false
   #callbacks = new Set<[event: string, callback: Callback]>()
   #ref: string | undefined
+  #own: string | undefined // the ref of the meta that the server has of us
   #waiters: ((error?: unknown) => void)[] = []
   #pushing = false
   #user: { join?: OnChange; leave?: OnChange; update?: OnUpdate; sync?: () => void } = {}
@@ -155,12 +156,12 @@ export class Topic implements Channel {
     }
     const onLeave: OnChange = (key, current, entry) => {
       call(this.#user.leave, key, current, entry)
-      if (!joined.has(key) && this.tracked_.get(key)) {
-        this.tracked_.set(key, "") // it may be us who left, without our knowing
-        void this.push_()
-      }
       const metas = joined.get(key) ?? []
       for (const before of entry.metas) {
+        if (before.phx_ref === this.#own && this.tracked_.get(key)) {
+          this.tracked_.set(key, "") // we left, without our knowing
+          void this.push_()
+        }
         // What changed more than once in between does not name the one that we knew.
         const isOnly = metas.length * entry.metas.length === 1
         const meta = metas.find(({ phx_ref_prev: prev }) => prev && (isOnly || prev === before.phx_ref))
@@ -225,7 +226,7 @@ export class Topic implements Channel {
         isNew = !this.tracked_.has(key)
         this.tracked_.set(key, "")
         if (track) {
-          await this.#client.track_(this.name, key, meta)
+          this.#own = await this.#client.track_(this.name, key, meta)
           this.tracked_.set(key, json)
         } else {
           await this.#client.untrack_(this.name, key)

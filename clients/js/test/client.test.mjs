@@ -221,6 +221,19 @@ test("a server that restarts unnoticed, just before we join another topic, is to
   assert.deepEqual([keys(room), keys(client.topic("hall")), room.stale], [["me"], ["me"], false])
 })
 
+test("another device of our own key may leave, and we say nothing", async (t) => {
+  const { clock, server, client, open } = setUp(t)
+  const [room] = await open(["room"])
+  const other = { session: "another-device-1234", topic: "room", key: "me", meta: { device: 2 } }
+  server.track(other)
+  await clock.advance(1000)
+  assert.deepEqual(client.topic("room").count, { keys: 1, metas: 2 })
+  server.end(other.session)
+  await clock.advance(1000)
+  assert.deepEqual(room.count, { keys: 1, metas: 1 })
+  assert.deepEqual(server.requests, [])
+})
+
 test("while no stream can be opened heartbeats keep us there; with one there are none", async (t) => {
   const { clock, server, client, open } = setUp(t)
   await open(["room"])

@@ -70,6 +70,7 @@ test("Phoenix's own Presence and ours follow a topic", async (t) => {
   const presences = [new Phoenix(room), new Presence(room), new Phoenix(room)]
   presences.forEach((presence) => presence.onJoin((key) => log.push(key)))
   await room.join({ key: "Ann" })
+  await equals(() => keys(room), ["Ann"]) // the first state must not have both
   await client(t).topic("phoenix").join({ key: "Bob" })
   await equals(() => presences.map((presence) => Object.keys(presence.state)), [["Ann", "Bob"], ["Ann", "Bob"], ["Ann", "Bob"]])
   for (const presence of presences) assert.deepEqual(plain(presence.state), await server.list("phoenix"))

@@ -122,12 +122,12 @@ export class FakeServer {
     const place = JSON.stringify([topic, key])
     const before = present.get(place)
     const { phx_ref, phx_ref_prev, ...fields } = before ?? {}
-    if (before && JSON.stringify(fields) === JSON.stringify(meta)) return json({ ttl: this.ttl })
+    if (before && JSON.stringify(fields) === JSON.stringify(meta)) return json({ ttl: this.ttl, ref: phx_ref })
     const after = { ...meta, phx_ref: `r${++this.#refs}`, ...(before && { phx_ref_prev: phx_ref }) }
     present.delete(place)
     present.set(place, after)
     this.#publish(topic, key, after, before)
-    return json({ ttl: this.ttl }, before ? 200 : 201)
+    return json({ ttl: this.ttl, ref: after.phx_ref }, before ? 200 : 201)
   }
 
   #untrack(id, topic, key) {

@@ -291,7 +291,7 @@ class Server {
   down = false
   epoch = 1
   seq = 0
-  sessions = new Map() // id → { tab, deadline, streams, present: Map of [topic, key] → meta }
+  sessions = new Map() // id → { tab, deadline, streams, present: Map of [topic, key] → { fields, meta } }
   streams = new Set()
   diffs = [] // { seq, topic, joins, leaves }
   history = new Map() // topic → the refs at each version
@@ -350,11 +350,12 @@ class Server {
     const { present } = this.#renew(id)
     const place = JSON.stringify([topic, key])
     const before = present.get(place)
-    const meta = { ...fields, phx_ref: `r${++this.#refs}` }
-    present.set(place, meta)
+    if (before && JSON.stringify(before.fields) === JSON.stringify(fields)) return json({ ttl: 30, ref: before.meta.phx_ref })
+    const meta = { ...fields, phx_ref: `r${++this.#refs}`, ...(before && { phx_ref_prev: before.meta.phx_ref }) }
+    present.set(place, { fields, meta })
     if (!before) this.#count(from.tab, id, place)
-    this.#publish(topic, { [key]: { metas: [meta] } }, before ? { [key]: { metas: [before] } } : {})
-    return json({ ttl: 30 })
+    this.#publish(topic, { [key]: { metas: [meta] } }, before ? { [key]: { metas: [before.meta] } } : {})
+    return json({ ttl: 30, ref: meta.phx_ref })
   }
 
   /** A session that joins a place where it has been was taken for gone while its tab lived. */
@@ -368,11 +369,11 @@ class Server {
   #untrack(id, topic, key) {
     const session = this.sessions.get(id)
     const place = JSON.stringify([topic, key])
-    const meta = session?.present.get(place)
-    if (!meta) return
+    const held = session?.present.get(place)
+    if (!held) return
     session.present.delete(place)
     this.#tracked.get(id).delete(place)
-    this.#publish(topic, {}, { [key]: { metas: [meta] } })
+    this.#publish(topic, {}, { [key]: { metas: [held.meta] } })
   }
 
   #end(id) {
@@ -391,7 +392,7 @@ class Server {
   state(topic) {
     const state = Object.create(null)
     for (const { present } of this.sessions.values()) {
-      for (const [place, meta] of present) {
+      for (const [place, { meta }] of present) {
         const [of, key] = JSON.parse(place)
         if (of === topic) (state[key] ??= { metas: [] }).metas.push(meta)
       }

@@ -24,9 +24,8 @@ func values[V any](items []Item[V]) []V {
 
 func TestRemovalBeforeAdd(t *testing.T) {
 	a, b := NewSet[string](Replica{"a", 1}), NewSet[string](Replica{"b", 1})
-	added := a.Delta(a.Add("ann"))
-	a.Remove(dot("a", 1))
-	b.Merge(a.Delta(dot("a", 1)))
+	added := a.Delta([]Dot{a.Add("ann")}, nil)
+	b.Merge(a.Delta(nil, []Removal{a.Remove(dot("a", 1))}))
 	if joined, left := b.Merge(added); len(joined) != 0 || len(left) != 0 {
 		t.Fatalf("late add after its removal: joined %v, left %v, want nothing", joined, left)
 	}
@@ -37,11 +36,9 @@ func TestRemovalBeforeAdd(t *testing.T) {
 
 func TestRemoveUnseenDot(t *testing.T) {
 	a, b := NewSet[string](Replica{"a", 1}), NewSet[string](Replica{"b", 1})
-	if _, wasLive := b.Remove(dot("a", 1)); wasLive {
-		t.Fatal("Remove of an unseen dot says that it was live")
-	}
+	b.Remove(dot("a", 1))
 	a.Add("ann")
-	b.Merge(a.Snapshot())
+	bring(b, a)
 	if b.Len() != 0 {
 		t.Fatalf("add that arrives after its removal is live: %v", b.Items())
 	}
@@ -50,11 +47,11 @@ func TestRemoveUnseenDot(t *testing.T) {
 func TestAddWins(t *testing.T) {
 	a, b := NewSet[string](Replica{"a", 1}), NewSet[string](Replica{"b", 1})
 	first := a.Add("ann")
-	b.Merge(a.Snapshot())
-	again := a.Add("ann") // concurrent with
-	b.Remove(first)       // the removal of what b has seen
-	a.Merge(b.Snapshot())
-	b.Merge(a.Delta(again))
+	bring(b, a)
+	a.Add("ann")    // concurrent with
+	b.Remove(first) // the removal of what b has seen
+	bring(a, b)
+	bring(b, a)
 	for _, s := range []*Set[string]{a, b} {
 		if got := values(s.Items()); !slices.Equal(got, []string{"ann"}) {
 			t.Errorf("%v holds %v, want ann under its second dot", s.self, got)
@@ -68,14 +65,11 @@ func TestMergeReturnsChangesInOrder(t *testing.T) {
 	for i := range 20 {
 		dots = append(dots, a.Add(i))
 	}
-	added, removed := b.Merge(a.Snapshot())
+	added, removed := b.Merge(a.Delta(dots, nil))
 	if want := a.Items(); !reflect.DeepEqual(added, want) || removed != nil {
 		t.Fatalf("first merge: added %v, removed %v, want %v and nothing", added, removed, want)
 	}
-	for _, dot := range dots[5:10] {
-		a.Remove(dot)
-	}
-	added, removed = b.Merge(a.Delta(dots[3:12]...))
+	added, removed = b.Merge(a.Delta(dots[3:12], []Removal{a.Remove(dots[5:10]...)}))
 	if got, want := values(removed), []int{5, 6, 7, 8, 9}; !slices.Equal(got, want) || added != nil {
 		t.Fatalf("second merge: added %v, removed %v, want nothing and %v", added, got, want)
 	}
@@ -90,12 +84,12 @@ func TestContext(t *testing.T) {
 			t.Errorf("Has(%v) = %v, want %v", d, got, want)
 		}
 	}
-	if c.CloudLen() != 2 || c.Upto(Replica{"a", 1}) != 1 {
-		t.Errorf("CloudLen = %d, Upto = %d, want 2 and 1", c.CloudLen(), c.Upto(Replica{"a", 1}))
+	if c.Gaps() != 2 || c.Upto(Replica{"a", 1}) != 1 || c.Max(Replica{"a", 1}) != 3 || c.Len() != 3 {
+		t.Errorf("Gaps = %d, Upto = %d, Max = %d, Len = %d, want 2, 1, 3 and 3", c.Gaps(), c.Upto(Replica{"a", 1}), c.Max(Replica{"a", 1}), c.Len())
 	}
 	c.Union(ContextOf(dot("a", 2), dot("b", 1)))
-	if c.CloudLen() != 0 || c.Upto(Replica{"a", 1}) != 3 {
-		t.Errorf("after the gaps closed: CloudLen = %d, Upto = %d, want 0 and 3", c.CloudLen(), c.Upto(Replica{"a", 1}))
+	if c.Gaps() != 0 || c.Upto(Replica{"a", 1}) != 3 {
+		t.Errorf("after the gaps closed: Gaps = %d, Upto = %d, want 0 and 3", c.Gaps(), c.Upto(Replica{"a", 1}))
 	}
 }
 
@@ -107,7 +101,15 @@ func TestContextIsASet(t *testing.T) {
 		})
 		first, second := rapid.SliceOf(draw).Draw(t, "first"), rapid.SliceOf(draw).Draw(t, "second")
 		c, other := ContextOf(first...), ContextOf(second...)
-		clone := c.Clone()
+		clone, rest := c.Clone(), c.Minus(other)
+		for _, name := range []string{"a", "b"} {
+			for counter := uint64(1); counter <= 13; counter++ {
+				d := dot(name, counter)
+				if want := c.Has(d) && !other.Has(d); rest.Has(d) != want {
+					t.Fatalf("Minus: Has(%v) = %v, want %v", d, rest.Has(d), want)
+				}
+			}
+		}
 		c.Union(other)
 		reference := map[Dot]bool{}
 		for _, d := range append(slices.Clone(first), second...) {
@@ -126,84 +128,209 @@ func TestContextIsASet(t *testing.T) {
 		if !c.Equal(ContextOf(slices.Collect(maps.Keys(reference))...)) {
 			t.Fatalf("union differs from a context built at once")
 		}
+		if got := slices.Collect(c.All()); len(got) != len(reference) || c.Len() != uint64(len(reference)) || !slices.IsSortedFunc(got, Dot.Compare) {
+			t.Fatalf("All = %v, Len = %d, want the %d dots in order", got, c.Len(), len(reference))
+		}
 		if !clone.Equal(ContextOf(first...)) {
 			t.Fatalf("Union changed a clone")
 		}
 	})
 }
 
-// TestConvergence runs several replicas with deltas that are lost, doubled and reordered, then gives everyone everything.
-// The reference says what must be live: a value whose dot nobody has removed.
+// bring merges into to what it lacks of from.
+func bring[V any](to, from *Set[V]) {
+	for part := range from.Repair(to.Digest()).Parts(3) {
+		to.Merge(part)
+	}
+}
+
+// history is one random run of several replicas, with messages that are lost, doubled and reordered. The reference says what must be
+// live: a value whose dot nobody has removed.
+type history struct {
+	sets []*Set[int]
+	sent []Delta[int]
+	live map[Dot]int
+	last int
+}
+
+func (h *history) add(t *rapid.T) {
+	s := h.at(t, "at")
+	h.last++
+	d := s.Add(h.last)
+	h.live[d] = h.last
+	h.sent = append(h.sent, s.Delta([]Dot{d}, nil))
+}
+
+// remove removes some dots in one act, sometimes with an add in the same delta, as an update does.
+func (h *history) remove(t *rapid.T) {
+	s := h.at(t, "at")
+	if s.Len() == 0 {
+		t.Skip("nothing to remove")
+	}
+	var dots, added []Dot
+	for _, item := range rapid.SliceOfNDistinct(rapid.SampledFrom(s.Items()), 1, min(3, s.Len()), func(i Item[int]) Dot { return i.Dot }).Draw(t, "items") {
+		dots = append(dots, item.Dot)
+		delete(h.live, item.Dot)
+	}
+	if rapid.Bool().Draw(t, "and add") {
+		h.last++
+		d := s.Add(h.last)
+		h.live[d] = h.last
+		added = append(added, d)
+	}
+	h.sent = append(h.sent, s.Delta(added, []Removal{s.Remove(dots...)}))
+}
+
+func (h *history) deliver(t *rapid.T) {
+	if len(h.sent) == 0 {
+		t.Skip("nothing was sent")
+	}
+	mergeTwice(t, h.at(t, "to"), rapid.SampledFrom(h.sent).Draw(t, "delta"))
+}
+
+// repair brings a replica what it lacks of another, or the first parts of it.
+func (h *history) repair(t *rapid.T) {
+	from, to := h.at(t, "from"), h.at(t, "to")
+	parts := rapid.IntRange(0, 4).Draw(t, "parts")
+	for part := range from.Repair(to.Digest()).Parts(rapid.IntRange(1, 3).Draw(t, "most")) {
+		if parts--; parts < 0 {
+			return
+		}
+		mergeTwice(t, to, part)
+		h.sent = append(h.sent, part)
+	}
+}
+
+func (h *history) at(t *rapid.T, label string) *Set[int] {
+	return h.sets[rapid.IntRange(0, len(h.sets)-1).Draw(t, label)]
+}
+
+func mergeTwice(t *rapid.T, s *Set[int], delta Delta[int]) {
+	before := s.Items()
+	joined, left := s.Merge(delta)
+	checkChange(t, before, s.Items(), joined, left)
+	if joined, left := s.Merge(delta); len(joined)+len(left) != 0 {
+		t.Fatalf("merging again: added %v, removed %v", joined, left)
+	}
+}
+
+// converge lets every replica ask every other until nobody lacks anything.
+func (h *history) converge(t *rapid.T) {
+	for round := 0; ; round++ {
+		busy := false
+		for _, to := range h.sets {
+			for _, from := range h.sets {
+				if !from.Repair(to.Digest()).Empty() {
+					busy = true
+					bring(to, from)
+				}
+			}
+		}
+		if !busy {
+			return
+		}
+		if round > 5 {
+			t.Fatalf("not converged after %d rounds", round)
+		}
+	}
+}
+
+func (h *history) check(t *rapid.T) {
+	for _, s := range h.sets {
+		got := map[Dot]int{}
+		for _, item := range s.Items() {
+			got[item.Dot] = item.Value
+		}
+		if !maps.Equal(got, h.live) {
+			t.Fatalf("%v holds %v, want %v", s.self, got, h.live)
+		}
+		if s.Len() != len(got) {
+			t.Fatalf("Len = %d, want %d", s.Len(), len(got))
+		}
+		first := h.sets[0]
+		if !s.seen.Equal(first.seen) || !s.applied.Equal(first.applied) || !maps.Equal(s.Digest().Prints, first.Digest().Prints) {
+			t.Fatalf("digests differ after everyone has everything")
+		}
+		if s.Gaps() != 0 {
+			t.Fatalf("history is not compact: %d gaps", s.Gaps())
+		}
+	}
+}
+
+func newHistory(t *rapid.T) *history {
+	h := &history{live: map[Dot]int{}}
+	for i := range rapid.IntRange(2, 7).Draw(t, "replicas") {
+		s := NewSet[int](Replica{fmt.Sprint(i), 1})
+		s.log.most = rapid.IntRange(0, 6).Draw(t, "log") // so short that it often does not reach back
+		h.sets = append(h.sets, s)
+	}
+	return h
+}
+
 func TestConvergence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(2, 5).Draw(t, "replicas")
-		var sets []*Set[int]
-		for i := range n {
-			sets = append(sets, NewSet[int](Replica{fmt.Sprint(i), 1}))
-		}
-		at := rapid.IntRange(0, n-1)
-		var sent []Delta[int]
-		live, added := map[Dot]int{}, 0
+		h := newHistory(t)
 		t.Repeat(map[string]func(*rapid.T){
-			"add": func(t *rapid.T) {
-				s := sets[at.Draw(t, "at")]
-				added++
-				d := s.Add(added)
-				live[d] = added
-				sent = append(sent, s.Delta(d))
-			},
-			"remove": func(t *rapid.T) {
-				s := sets[at.Draw(t, "at")]
-				if s.Len() == 0 {
-					t.Skip("nothing to remove")
-				}
-				d := rapid.SampledFrom(s.Items()).Draw(t, "item").Dot
-				s.Remove(d)
-				delete(live, d)
-				sent = append(sent, s.Delta(d))
-			},
-			"snapshot": func(t *rapid.T) { sent = append(sent, sets[at.Draw(t, "at")].Snapshot()) },
-			"deliver": func(t *rapid.T) {
-				if len(sent) == 0 {
-					t.Skip("nothing was sent")
-				}
-				s, delta := sets[at.Draw(t, "to")], rapid.SampledFrom(sent).Draw(t, "delta")
-				before := s.Items()
-				joined, left := s.Merge(delta)
-				checkChange(t, before, s.Items(), joined, left)
-				if joined, left := s.Merge(delta); len(joined)+len(left) != 0 {
-					t.Fatalf("merging again: added %v, removed %v", joined, left)
-				}
-			},
+			"add": h.add, "remove": h.remove, "deliver": h.deliver, "repair": h.repair,
 			"": func(t *rapid.T) {
-				for _, s := range sets {
-					if joined, left := s.Merge(s.Snapshot()); len(joined)+len(left) != 0 {
-						t.Fatalf("merging itself: added %v, removed %v", joined, left)
+				for _, s := range h.sets {
+					if !s.Repair(s.Digest()).Empty() {
+						t.Fatal("a set lacks something of itself")
 					}
 				}
 			},
 		})
-		for _, to := range sets {
-			for _, from := range sets {
-				to.Merge(from.Snapshot())
-			}
-		}
-		for _, s := range sets {
-			got := map[Dot]int{}
-			for _, item := range s.Items() {
-				got[item.Dot] = item.Value
-			}
-			if !maps.Equal(got, live) {
-				t.Fatalf("%v holds %v, want %v", s.self, got, live)
-			}
-			if !s.context.Equal(sets[0].context) {
-				t.Fatalf("contexts differ after everyone has everything")
-			}
-			if s.context.CloudLen() != 0 {
-				t.Fatalf("history is not compact: %d dots in the cloud", s.context.CloudLen())
-			}
-		}
+		h.converge(t)
+		h.check(t)
 	})
+}
+
+// TestForgettingIsUndone lets replicas forget one another and recall. What was forgotten comes back as it is then, unless it was removed meanwhile.
+func TestForgettingIsUndone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := newHistory(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"add": h.add, "remove": h.remove, "deliver": h.deliver, "repair": h.repair,
+			"forget": func(t *rapid.T) {
+				if s, other := h.at(t, "at"), h.at(t, "whom"); s != other {
+					before := s.Items()
+					checkChange(t, before, s.Items(), nil, nil)
+					removed := s.Forget(other.self)
+					checkChange(t, before, s.Items(), nil, removed)
+				}
+			},
+			"recall": func(t *rapid.T) {
+				if s, other := h.at(t, "at"), h.at(t, "whom"); s != other {
+					s.Recall(other.self)
+				}
+			},
+		})
+		for _, s := range h.sets {
+			for _, other := range h.sets {
+				if s != other {
+					s.Recall(other.self)
+				}
+			}
+		}
+		h.converge(t)
+		h.check(t)
+	})
+}
+
+func TestAnEarlierIncarnationIsForgotten(t *testing.T) {
+	first, other := NewSet[string](Replica{"a", 1}), NewSet[string](Replica{"b", 1})
+	first.Add("ann")
+	bring(other, first)
+	second := NewSet[string](Replica{"a", 2})
+	bring(second, other)
+	if second.Len() != 0 {
+		t.Errorf("the new incarnation holds %v of its predecessor, want nothing", second.Items())
+	}
+	other.Retire(Replica{"a", 1})
+	bring(other, first)
+	if !first.Repair(other.Digest()).Empty() || other.Len() != 0 {
+		t.Errorf("what was forgotten is still offered or taken: %v", other.Items())
+	}
 }
 
 // checkChange checks that what Merge returned is exactly how the set changed.
@@ -235,23 +362,20 @@ func checkChange(t *rapid.T, before, after, joined, left []Item[int]) {
 
 // BenchmarkMerge merges a delta of 100 into sets of growing size: the cost must not grow with the set.
 func BenchmarkMerge(b *testing.B) {
-	for _, size := range []int{1_000, 10_000, 100_000} {
+	for _, size := range []int{10_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("into=%d", size), func(b *testing.B) {
 			remote, local := NewSet[int](Replica{"a", 1}), NewSet[int](Replica{"b", 1})
 			for i := range size {
 				remote.Add(i)
 			}
-			local.Merge(remote.Snapshot())
+			bring(local, remote)
 			for b.Loop() {
 				var dots []Dot
 				for i := range 100 {
 					dots = append(dots, remote.Add(i))
 				}
-				local.Merge(remote.Delta(dots...))
-				for _, d := range dots {
-					remote.Remove(d)
-				}
-				local.Merge(remote.Delta(dots...))
+				local.Merge(remote.Delta(dots, nil))
+				local.Merge(remote.Delta(nil, []Removal{remote.Remove(dots...)}))
 			}
 		})
 	}

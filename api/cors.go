@@ -17,7 +17,7 @@ func cors(origins []string) echo.MiddlewareFunc {
 	return middleware.CORSWithConfig(middleware.CORSConfig{
 		AllowOrigins:  origins,
 		AllowMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		ExposeHeaders: []string{"ETag", "Link", "Location", "Retry-After", "X-Request-ID"},
+		ExposeHeaders: []string{"ETag", "Link", "Location", "Retry-After", viewHeader, "X-Request-ID"},
 		MaxAge:        corsMaxAge,
 	})
 }

@@ -40,7 +40,7 @@ func TestPagesOfListedOriginsMayUseTheAPI(t *testing.T) {
 				t.Errorf("%s from %s: Vary %q", path, origin, a.Header.Get("Vary"))
 			}
 			exposed := a.Header.Get("Access-Control-Expose-Headers")
-			for _, name := range []string{"ETag", "Link", "Location", "X-Request-ID", "Retry-After"} {
+			for _, name := range []string{"ETag", "Link", "Location", "X-Request-ID", "Retry-After", "Rollcall-View"} {
 				if allowed != strings.Contains(exposed, name) {
 					t.Errorf("%s from %s: exposed headers %q", path, origin, exposed)
 				}

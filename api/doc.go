@@ -9,11 +9,17 @@
 //	└─ panics become errors                server.go
 //	   └─ CORS                             cors.go
 //	      └─ 503 for writes while draining server.go
-//	         └─ generated wrapper          openapi.gen.go: path, query and header parameters to Go values
-//	            └─ handler                 presences.go, keys.go, sessions.go, streams.go, pages.go
+//	         └─ Rollcall-View for reads    view.go
+//	            └─ generated wrapper       openapi.gen.go: path, query and header parameters to Go values
+//	               └─ handler              presences.go, keys.go, sessions.go, streams.go, cluster.go, pages.go
 //
 // A handler checks names with package presence, reads a body with decode (body.go), calls the tracker or the hub, and writes. Whatever
 // goes wrong is returned as an error; problem.go holds the one table from errors to statuses and writes the RFC 9457 answer.
+//
+// # A cluster
+//
+// Every node answers reads from its own [presence.Tracker]. Writes go to [Sessions], which knows where a session lives, and what is to say
+// about other nodes comes from [Cluster]; without them the Tracker owns every session and the node is alone.
 //
 // # Names in paths
 //

@@ -86,7 +86,7 @@ func FuzzPath(f *testing.F) {
 			n.raw("DELETE", path+"?session="+session1, "", "")
 		}
 		// As it comes: anything but a failure.
-		for _, route := range []string{"/v1/topics/%s/presences/%s", "/v1/topics/%s/events?key=%s", "/v1/topics/%s/count?%s", "/v1/keys/%s%s", "/%s/%s"} {
+		for _, route := range []string{"/v1/topics/%s/presences/%s", "/v1/topics/%s/events?key=%s", "/v1/topics/%s/count?%s", "/v1/keys/%s%s", "/v1/cluster/nodes/%s?%s", "/%s/%s"} {
 			n.raw("GET", fmt.Sprintf(route, topic, key), "", "")
 			n.raw("DELETE", fmt.Sprintf(route, topic, key), "", "")
 		}

@@ -15,14 +15,14 @@ import (
 	"rollcall/presence"
 )
 
-// metrics counts requests, and serves the counts with those of the tracker and the hub.
+// metrics counts requests, and serves the counts with those of the tracker, the hub, the cluster and Config.Collectors.
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	handler  http.Handler
 }
 
-func newMetrics(config Config) *metrics {
+func newMetrics(config Config) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rollcall_http_requests_total",
@@ -35,7 +35,7 @@ func newMetrics(config Config) *metrics {
 		}, []string{"method", "route", "code"}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(
+	all := append([]prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.requests,
@@ -46,9 +46,15 @@ func newMetrics(config Config) *metrics {
 			ConstLabels: prometheus.Labels{"version": config.Version, "go_version": runtime.Version()},
 		}, func() float64 { return 1 }),
 		&statsCollector{tracker: config.Tracker, hub: config.Hub},
-	)
+		&clusterCollector{config.Cluster},
+	}, config.Collectors...)
+	for _, collector := range all {
+		if err := registry.Register(collector); err != nil {
+			return nil, err
+		}
+	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})
-	return m
+	return m, nil
 }
 
 func (m *metrics) observe(c echo.Context, took time.Duration) {
@@ -144,4 +150,40 @@ func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	for _, stat := range stats {
 		out <- prometheus.MustNewConstMetric(stat.desc, stat.kind, stat.read(t, s))
 	}
+}
+
+var (
+	membersDesc  = prometheus.NewDesc("rollcall_cluster_members", "Members of the cluster by state, as this node sees them.", []string{"state"}, nil)
+	completeDesc = prometheus.NewDesc("rollcall_cluster_view_complete",
+		"1 unless a member is down and not forgotten, or this node has not caught up yet.", nil, nil)
+	quorumDesc = prometheus.NewDesc("rollcall_cluster_quorum", "1 while nodes can join and be removed.", nil, nil)
+)
+
+// clusterCollector reads the cluster's status when Prometheus asks.
+type clusterCollector struct{ cluster Cluster }
+
+func (*clusterCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- membersDesc
+	descs <- completeDesc
+	descs <- quorumDesc
+}
+
+func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
+	status := c.cluster.Status()
+	members := map[ClusterMemberState]int{Up: 0, Down: 0, Permdown: 0, Leaving: 0}
+	for _, member := range status.Members {
+		members[member.State]++
+	}
+	for state, count := range members {
+		out <- prometheus.MustNewConstMetric(membersDesc, prometheus.GaugeValue, float64(count), string(state))
+	}
+	out <- prometheus.MustNewConstMetric(completeDesc, prometheus.GaugeValue, oneIf(status.Complete))
+	out <- prometheus.MustNewConstMetric(quorumDesc, prometheus.GaugeValue, oneIf(status.Quorum))
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -116,6 +117,19 @@ func TestRequestsAreCountedByRouteAndStreamsNotTimed(t *testing.T) {
 		if count, durations := requests(families, want.method, want.route, want.code); count != want.count || durations != want.durations {
 			t.Errorf("%+v: counted %v, timed %d", want, count, durations)
 		}
+	}
+}
+
+func TestMetricsOfOtherPackagesAreServedWithOurs(t *testing.T) {
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "rollcall_pushes_dropped_total", Help: "Pushes that did not fit."})
+	dropped.Add(3)
+	n := start(t, func(c *api.Config) { c.Collectors = []prometheus.Collector{dropped} })
+	if m := n.metrics()["rollcall_pushes_dropped_total"].GetMetric(); len(m) != 1 || m[0].Counter.GetValue() != 3 {
+		t.Errorf("the other package's counter = %v, want 3", m)
+	}
+	_, err := api.New(api.Config{Tracker: n.tracker, Hub: n.hub, Collectors: []prometheus.Collector{dropped, dropped}})
+	if err == nil || !strings.Contains(err.Error(), "metrics") {
+		t.Errorf("New with a collector twice = %v, want an error", err)
 	}
 }
 

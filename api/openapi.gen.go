@@ -13,6 +13,51 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for ClusterMemberRole.
+const (
+	Leader   ClusterMemberRole = "leader"
+	NonVoter ClusterMemberRole = "non-voter"
+	Voter    ClusterMemberRole = "voter"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberRole enum.
+func (e ClusterMemberRole) Valid() bool {
+	switch e {
+	case Leader:
+		return true
+	case NonVoter:
+		return true
+	case Voter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterMemberState.
+const (
+	Down     ClusterMemberState = "down"
+	Leaving  ClusterMemberState = "leaving"
+	Permdown ClusterMemberState = "permdown"
+	Up       ClusterMemberState = "up"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberState enum.
+func (e ClusterMemberState) Valid() bool {
+	switch e {
+	case Down:
+		return true
+	case Leaving:
+		return true
+	case Permdown:
+		return true
+	case Up:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeAlreadyTracked       ProblemCode = "already_tracked"
@@ -23,9 +68,14 @@ const (
 	ProblemCodeMalformedJson        ProblemCode = "malformed_json"
 	ProblemCodeMalformedUrl         ProblemCode = "malformed_url"
 	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
+	ProblemCodeNoCluster            ProblemCode = "no_cluster"
+	ProblemCodeNoQuorum             ProblemCode = "no_quorum"
 	ProblemCodeNotFound             ProblemCode = "not_found"
 	ProblemCodeNotPresent           ProblemCode = "not_present"
+	ProblemCodeNotReady             ProblemCode = "not_ready"
+	ProblemCodeUnavailable          ProblemCode = "unavailable"
 	ProblemCodeUnknownField         ProblemCode = "unknown_field"
+	ProblemCodeUnknownNode          ProblemCode = "unknown_node"
 	ProblemCodeUnknownSession       ProblemCode = "unknown_session"
 	ProblemCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
 )
@@ -49,11 +99,21 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNoCluster:
+		return true
+	case ProblemCodeNoQuorum:
+		return true
 	case ProblemCodeNotFound:
 		return true
 	case ProblemCodeNotPresent:
 		return true
+	case ProblemCodeNotReady:
+		return true
+	case ProblemCodeUnavailable:
+		return true
 	case ProblemCodeUnknownField:
+		return true
+	case ProblemCodeUnknownNode:
 		return true
 	case ProblemCodeUnknownSession:
 		return true
@@ -77,6 +137,62 @@ func (e StatusStatus) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// ClusterMember defines model for ClusterMember.
+type ClusterMember struct {
+	// ClusterAddr Where other nodes reach it. Empty for a node without a cluster port.
+	ClusterAddr string `json:"cluster_addr"`
+
+	// HeardMs Milliseconds since it was last heard, itself or through others; 0 for the node that answers. Absent for a member that was never heard.
+	HeardMs *int `json:"heard_ms,omitempty"`
+
+	// Id Made once for each data directory.
+	Id string `json:"id"`
+
+	// Incarnation Raised at each start. 0 for a member that was never heard.
+	Incarnation int `json:"incarnation"`
+
+	// Lag How many of its changes the node that answers knows of and has not merged yet.
+	Lag int `json:"lag"`
+
+	// Presences Presences of those sessions.
+	Presences int `json:"presences"`
+
+	// PublicAddr Where clients reach it. Empty if it did not say.
+	PublicAddr string `json:"public_addr"`
+
+	// Role Voters decide who is a member. One of them leads, except while the quorum is lost or a leader is being elected.
+	Role ClusterMemberRole `json:"role"`
+
+	// Sessions Sessions that it owns.
+	Sessions int `json:"sessions"`
+
+	// StartedAt When it started, by its own clock. Absent for a member that was never heard.
+	StartedAt *time.Time         `json:"started_at,omitempty"`
+	State     ClusterMemberState `json:"state"`
+
+	// Version Of the program. Empty for a member that was never heard.
+	Version string `json:"version"`
+}
+
+// ClusterMemberRole Voters decide who is a member. One of them leads, except while the quorum is lost or a leader is being elected.
+type ClusterMemberRole string
+
+// ClusterMemberState defines model for ClusterMember.State.
+type ClusterMemberState string
+
+// ClusterStatus defines model for ClusterStatus.
+type ClusterStatus struct {
+	// Complete False while a member is down and not forgotten, or this node has not caught up yet: lists may lack somebody. Their answers then carry `Rollcall-View: incomplete`.
+	Complete bool            `json:"complete"`
+	Members  []ClusterMember `json:"members"`
+
+	// Node The id of the node that answers.
+	Node string `json:"node"`
+
+	// Quorum Whether nodes can join and be removed, which takes most voters. Presence does not need it.
+	Quorum bool `json:"quorum"`
 }
 
 // Count defines model for Count.
@@ -333,9 +449,6 @@ type AlreadyTracked = Problem
 // BodyTooLarge RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type BodyTooLarge = Problem
 
-// Draining RFC 9457. The type is `about:blank`, so `code` tells problems apart.
-type Draining = Problem
-
 // Internal RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type Internal = Problem
 
@@ -348,8 +461,23 @@ type MalformedBody = Problem
 // MalformedURL RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type MalformedURL = Problem
 
+// NoCluster RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NoCluster = Problem
+
+// NoQuorum RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NoQuorum = Problem
+
 // NotPresent RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type NotPresent = Problem
+
+// NotReady RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NotReady = Problem
+
+// Unavailable RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type Unavailable = Problem
+
+// UnknownNode RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type UnknownNode = Problem
 
 // UnknownSession RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type UnknownSession = Problem
@@ -547,6 +675,12 @@ type ServerInterface interface {
 	// BrowserClient The browser client
 	// (GET /rollcall.js)
 	BrowserClient(ctx echo.Context) error
+	// Cluster List the nodes of the cluster
+	// (GET /v1/cluster)
+	Cluster(ctx echo.Context) error
+	// RemoveNode Remove a node from the cluster
+	// (DELETE /v1/cluster/nodes/{id})
+	RemoveNode(ctx echo.Context, id string) error
 	// StreamTopics Watch several topics over one connection
 	// (GET /v1/events)
 	StreamTopics(ctx echo.Context, params StreamTopicsParams) error
@@ -644,6 +778,31 @@ func (w *ServerInterfaceWrapper) BrowserClient(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.BrowserClient(ctx)
+	return err
+}
+
+// Cluster converts echo context to params.
+func (w *ServerInterfaceWrapper) Cluster(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.Cluster(ctx)
+	return err
+}
+
+// RemoveNode converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveNode(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveNode(ctx, id)
 	return err
 }
 
@@ -1150,6 +1309,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/sessions/:session/leave", wrapper.LeaveByPost, options.OperationMiddlewares["leaveByPost"]...)
 	router.POST(options.BaseURL+"/v1/sessions/:session/heartbeat", wrapper.Heartbeat, options.OperationMiddlewares["heartbeat"]...)
 	router.POST(options.BaseURL+"/v1/heartbeats", wrapper.Heartbeats, options.OperationMiddlewares["heartbeats"]...)
+	router.GET(options.BaseURL+"/v1/cluster", wrapper.Cluster, options.OperationMiddlewares["cluster"]...)
+	router.DELETE(options.BaseURL+"/v1/cluster/nodes/:id", wrapper.RemoveNode, options.OperationMiddlewares["removeNode"]...)
 	router.GET(options.BaseURL+"/healthz", wrapper.Healthz, options.OperationMiddlewares["healthz"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.Readyz, options.OperationMiddlewares["readyz"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.Metrics, options.OperationMiddlewares["metrics"]...)

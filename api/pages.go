@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 	swaggerui "github.com/swaggest/swgui/v5/static"
@@ -92,5 +93,13 @@ func (h *handlers) Healthz(c echo.Context) error {
 
 // Readyz says whether the node takes traffic.
 func (h *handlers) Readyz(c echo.Context) error {
-	return h.refuseWhileDraining(h.Healthz)(c)
+	return h.refuseWhileDraining(h.readyz)(c)
+}
+
+func (h *handlers) readyz(c echo.Context) error {
+	if err := h.config.Ready(); err != nil {
+		reasons := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors.Join
+		return &refusal{code: ProblemCodeNotReady, detail: "The node is not ready: " + reasons + "."}
+	}
+	return h.Healthz(c)
 }

@@ -86,7 +86,12 @@ func (h *handlers) ListPresences(c echo.Context, topic Topic, params ListPresenc
 
 // writeVersion writes a version of a topic, or 304 when the client named it in If-None-Match.
 func (h *handlers) writeVersion(c echo.Context, version uint64, ifNoneMatch *string, body []byte) error {
-	etag := `"` + h.run + "-" + strconv.FormatUint(version, 36) + `"`
+	tag := h.run + "-" + strconv.FormatUint(version, 36)
+	if h.look(c) {
+		// Else a client that keeps answers would keep the mark of this one, too: a 304 takes no header away.
+		tag += "-" + viewIncomplete
+	}
+	etag := `"` + tag + `"`
 	header := c.Response().Header()
 	header.Set("ETag", etag)
 	header.Set("Cache-Control", "no-cache") // may be kept, must be asked for again
@@ -134,7 +139,7 @@ func (h *handlers) Track(c echo.Context, topic Topic) error {
 			return err
 		}
 	}
-	tracked, err := h.config.Tracker.Track(request)
+	tracked, err := h.config.Sessions.Track(c.Request().Context(), request)
 	if err != nil {
 		return err
 	}
@@ -160,7 +165,7 @@ func (h *handlers) Update(c echo.Context, topic Topic, key Key) error {
 	if err != nil {
 		return err
 	}
-	tracked, created, err := h.config.Tracker.Update(t, k, session, meta)
+	tracked, created, err := h.config.Sessions.Update(c.Request().Context(), t, k, session, meta)
 	if err != nil {
 		return err
 	}
@@ -176,7 +181,7 @@ func (h *handlers) Patch(c echo.Context, topic Topic, key Key) error {
 	if err != nil {
 		return err
 	}
-	tracked, err := h.config.Tracker.Patch(t, k, session, meta)
+	tracked, err := h.config.Sessions.Patch(c.Request().Context(), t, k, session, meta)
 	if err != nil {
 		return err
 	}
@@ -193,7 +198,9 @@ func (h *handlers) Untrack(c echo.Context, topic Topic, key Key, params UntrackP
 	if err != nil {
 		return err
 	}
-	h.config.Tracker.Untrack(t, k, session)
+	if err := h.config.Sessions.Untrack(c.Request().Context(), t, k, session); err != nil {
+		return err
+	}
 	return c.NoContent(http.StatusNoContent)
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,7 +16,8 @@ import (
 
 const mimeProblem = "application/problem+json"
 
-// retryAfter is how many seconds a client that meets a draining node waits. By then a balancer has noticed, or the node is back.
+// retryAfter is how many seconds a client waits after a 503. By then a balancer has noticed a node that drains, or the node is back, and a
+// cluster has elected its next leader.
 const retryAfter = "2"
 
 // refusal is an error that a handler finds itself; others come from the tracker and the hub.
@@ -40,12 +42,17 @@ var statuses = map[ProblemCode]int{
 	ProblemCodeUnknownSession:       http.StatusNotFound,
 	ProblemCodeNotPresent:           http.StatusNotFound,
 	ProblemCodeMethodNotAllowed:     http.StatusMethodNotAllowed,
+	ProblemCodeUnknownNode:          http.StatusNotFound,
 	ProblemCodeAlreadyTracked:       http.StatusConflict,
+	ProblemCodeNoCluster:            http.StatusConflict,
 	ProblemCodeBodyTooLarge:         http.StatusRequestEntityTooLarge,
 	ProblemCodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
 	ProblemCodeInvalidField:         http.StatusUnprocessableEntity,
 	ProblemCodeInternal:             http.StatusInternalServerError,
 	ProblemCodeDraining:             http.StatusServiceUnavailable,
+	ProblemCodeUnavailable:          http.StatusServiceUnavailable,
+	ProblemCodeNoQuorum:             http.StatusServiceUnavailable,
+	ProblemCodeNotReady:             http.StatusServiceUnavailable,
 }
 
 // problemOf is the only place where an error meets HTTP.
@@ -72,6 +79,14 @@ func problemOf(err error) Problem {
 		return newProblem(ProblemCodeNotPresent, "", "The key is not present in the topic. Track it first.")
 	case errors.Is(err, stream.ErrDraining):
 		return newProblem(ProblemCodeDraining, "", "This node is shutting down. Try again in a moment.")
+	case errors.Is(err, ErrUnknownNode):
+		return newProblem(ProblemCodeUnknownNode, "", "No member of the cluster has this id. GET /v1/cluster lists the members.")
+	case errors.Is(err, ErrNoCluster):
+		return newProblem(ProblemCodeNoCluster, "", "This node runs by itself: there is no cluster to remove a node from.")
+	case errors.Is(err, ErrNoQuorum):
+		return newProblem(ProblemCodeNoQuorum, "", "The cluster has no leader. Try again when most of its voters are up.")
+	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return newProblem(ProblemCodeUnavailable, "", "The node that this concerns did not answer. Try again in a moment.")
 	case errors.As(err, &routed):
 		return routingProblem(routed)
 	default: // writeProblem logs it; the client needs only to know that it may try again
@@ -134,7 +149,7 @@ func (h *handlers) writeProblem(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
-	if problem.Code == ProblemCodeDraining {
+	if problem.Status == http.StatusServiceUnavailable {
 		c.Response().Header().Set("Retry-After", retryAfter)
 	}
 	problem.RequestId = new(requestID(c))

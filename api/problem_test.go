@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,13 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 		{&presence.InvalidError{Field: "ttl", Reason: "is 7200 seconds; 1 to 3600 are allowed"}, 422, ProblemCodeInvalidField,
 			"ttl is 7200 seconds; 1 to 3600 are allowed."},
 		{stream.ErrDraining, 503, ProblemCodeDraining, "This node is shutting down. Try again in a moment."},
+		{fmt.Errorf("remove: %w", ErrUnknownNode), 404, ProblemCodeUnknownNode,
+			"No member of the cluster has this id. GET /v1/cluster lists the members."},
+		{ErrNoCluster, 409, ProblemCodeNoCluster, "This node runs by itself: there is no cluster to remove a node from."},
+		{ErrNoQuorum, 503, ProblemCodeNoQuorum, "The cluster has no leader. Try again when most of its voters are up."},
+		{fmt.Errorf("track: %w", ErrUnavailable), 503, ProblemCodeUnavailable,
+			"The node that this concerns did not answer. Try again in a moment."},
+		{context.DeadlineExceeded, 503, ProblemCodeUnavailable, "The node that this concerns did not answer. Try again in a moment."},
 		{&refusal{code: ProblemCodeBodyTooLarge, detail: "The body is larger than 5 bytes."}, 413, ProblemCodeBodyTooLarge,
 			"The body is larger than 5 bytes."},
 		{echo.ErrNotFound, 404, ProblemCodeNotFound,

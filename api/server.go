@@ -15,6 +15,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rollcall/api/stream"
 	"rollcall/presence"
@@ -25,6 +26,17 @@ type Config struct {
 	Tracker *presence.Tracker // required
 	Hub     *stream.Hub       // required; reads from the same Tracker
 	Logger  *slog.Logger      // default: slog.Default()
+
+	Sessions Sessions // where writes go; default: the Tracker, which then owns every session
+	Cluster  Cluster  // default: NodeID alone
+
+	NodeID      string // of this node, without Cluster; default "local"
+	Incarnation uint64 // of this node, without Cluster
+
+	// Ready says why the node takes no traffic, which /readyz passes on; it may be several errors, joined. Default: nothing does.
+	Ready func() error
+	// Collectors are the metrics of other packages, for /metrics.
+	Collectors []prometheus.Collector
 
 	// AllowOrigins lists the origins whose pages may use the API from a browser, e.g. "https://app.example.com",
 	// "https://*.example.com" or "*". Empty: only pages that this node serves itself.
@@ -42,6 +54,16 @@ func (c *Config) setDefaults() {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxMetaBytes = cmp.Or(c.MaxMetaBytes, 4096)
 	c.Version = cmp.Or(c.Version, "devel")
+	c.NodeID = cmp.Or(c.NodeID, "local")
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	if c.Sessions == nil {
+		c.Sessions = local{c.Tracker}
+	}
+	if c.Cluster == nil {
+		c.Cluster = newAlone(c)
+	}
 }
 
 func (c *Config) validate() error {
@@ -82,7 +104,10 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("api: config: %w", err)
 	}
 	h := &handlers{config: config, run: strings.ToLower(rand.Text()[:8])}
-	h.metrics = newMetrics(config)
+	var err error
+	if h.metrics, err = newMetrics(config); err != nil {
+		return nil, fmt.Errorf("api: metrics: %w", err)
+	}
 
 	e := echo.New()
 	e.Logger.SetOutput(io.Discard) // it would write to stdout; what matters goes to config.Logger
@@ -105,7 +130,10 @@ func (s *Server) SetDraining() { s.handlers.draining.Store(true) }
 
 var (
 	// writes are refused while draining; whoIsOnline, a POST, reads.
-	writes = []string{"track", "update", "patch", "untrack", "heartbeat", "heartbeats", "leave", "leaveByPost", "streamTopic", "streamTopics"}
+	writes = []string{"track", "update", "patch", "untrack", "heartbeat", "heartbeats", "leave", "leaveByPost", "removeNode",
+		"streamTopic", "streamTopics"}
+	// views are the operations whose answers lack somebody while the view is incomplete.
+	views = []string{"listTopics", "countPresences", "listPresences", "getPresence", "whereIs", "whoIsOnline", "streamTopic", "streamTopics"}
 	// queries are the operations that read parameters from the query string.
 	queries = []string{"listTopics", "listPresences", "untrack", "streamTopic", "streamTopics"}
 )
@@ -114,6 +142,9 @@ func (h *handlers) route(e *echo.Echo) {
 	middlewares := map[string][]echo.MiddlewareFunc{}
 	for _, operation := range writes {
 		middlewares[operation] = append(middlewares[operation], h.refuseWhileDraining)
+	}
+	for _, operation := range views {
+		middlewares[operation] = append(middlewares[operation], h.markView)
 	}
 	for _, operation := range queries {
 		middlewares[operation] = append(middlewares[operation], checkQuery)

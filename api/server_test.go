@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,6 +301,7 @@ func TestDrainingRefusesWritesAndStreamsAndServesReads(t *testing.T) {
 		{"POST", "/v1/heartbeats", `{"sessions":[]}`},
 		{"DELETE", "/v1/sessions/" + session1, ""},
 		{"POST", "/v1/sessions/" + session1 + "/leave", ""},
+		{"DELETE", "/v1/cluster/nodes/n2", ""},
 		{"GET", "/v1/topics/lobby/events", ""},
 		{"GET", "/v1/events?topic=lobby", ""},
 	} {
@@ -309,12 +312,31 @@ func TestDrainingRefusesWritesAndStreamsAndServesReads(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/healthz", "/metrics", "/v1/topics", "/v1/topics/lobby/count", "/v1/topics/lobby/presences",
+		"/healthz", "/metrics", "/v1/cluster", "/v1/topics", "/v1/topics/lobby/count", "/v1/topics/lobby/presences",
 		"/v1/topics/lobby/presences/Alice", "/v1/keys/Alice", "/docs",
 	} {
 		n.get(path).want(http.StatusOK)
 	}
 	n.do("POST", "/v1/keys/query", `{"keys":["Alice"]}`).want(http.StatusOK)
+}
+
+func TestReadyzGivesEveryReason(t *testing.T) {
+	var reasons atomic.Value
+	reasons.Store([]error{})
+	n := start(t, func(c *api.Config) {
+		c.Ready = func() error { return errors.Join(reasons.Load().([]error)...) }
+	})
+	n.get("/readyz").want(http.StatusOK)
+	reasons.Store([]error{errors.New("joining the cluster"), errors.New("durability is lost: the disk is full")})
+	a := n.get("/readyz")
+	problem := a.wantProblem(http.StatusServiceUnavailable, api.ProblemCodeNotReady, "")
+	if want := "The node is not ready: joining the cluster; durability is lost: the disk is full."; problem.Detail != want {
+		t.Errorf("detail %q, want %q", problem.Detail, want)
+	}
+	n.get("/healthz").want(http.StatusOK)
+	n.track("lobby", "Alice", session1) // whoever comes all the same is served
+	n.SetDraining()
+	n.get("/readyz").wantProblem(http.StatusServiceUnavailable, api.ProblemCodeDraining, "")
 }
 
 func TestHubThatDrainsFirstRefusesStreamsAlike(t *testing.T) {

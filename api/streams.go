@@ -54,7 +54,7 @@ func (h *handlers) serveStream(c echo.Context, request stream.Request, params St
 	}
 	request.LastEventID = cmp.Or(deref(params.LastEventID), deref(params.LastEventId))
 	if attach.Key != "" || attach.Session != "" {
-		binding, err := h.config.Tracker.Attach(attach)
+		binding, err := h.config.Sessions.Attach(c.Request().Context(), attach)
 		if err != nil {
 			return err
 		}

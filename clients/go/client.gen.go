@@ -19,6 +19,51 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for ClusterMemberRole.
+const (
+	Leader   ClusterMemberRole = "leader"
+	NonVoter ClusterMemberRole = "non-voter"
+	Voter    ClusterMemberRole = "voter"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberRole enum.
+func (e ClusterMemberRole) Valid() bool {
+	switch e {
+	case Leader:
+		return true
+	case NonVoter:
+		return true
+	case Voter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterMemberState.
+const (
+	Down     ClusterMemberState = "down"
+	Leaving  ClusterMemberState = "leaving"
+	Permdown ClusterMemberState = "permdown"
+	Up       ClusterMemberState = "up"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberState enum.
+func (e ClusterMemberState) Valid() bool {
+	switch e {
+	case Down:
+		return true
+	case Leaving:
+		return true
+	case Permdown:
+		return true
+	case Up:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeAlreadyTracked       ProblemCode = "already_tracked"
@@ -29,9 +74,14 @@ const (
 	ProblemCodeMalformedJson        ProblemCode = "malformed_json"
 	ProblemCodeMalformedUrl         ProblemCode = "malformed_url"
 	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
+	ProblemCodeNoCluster            ProblemCode = "no_cluster"
+	ProblemCodeNoQuorum             ProblemCode = "no_quorum"
 	ProblemCodeNotFound             ProblemCode = "not_found"
 	ProblemCodeNotPresent           ProblemCode = "not_present"
+	ProblemCodeNotReady             ProblemCode = "not_ready"
+	ProblemCodeUnavailable          ProblemCode = "unavailable"
 	ProblemCodeUnknownField         ProblemCode = "unknown_field"
+	ProblemCodeUnknownNode          ProblemCode = "unknown_node"
 	ProblemCodeUnknownSession       ProblemCode = "unknown_session"
 	ProblemCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
 )
@@ -55,11 +105,21 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNoCluster:
+		return true
+	case ProblemCodeNoQuorum:
+		return true
 	case ProblemCodeNotFound:
 		return true
 	case ProblemCodeNotPresent:
 		return true
+	case ProblemCodeNotReady:
+		return true
+	case ProblemCodeUnavailable:
+		return true
 	case ProblemCodeUnknownField:
+		return true
+	case ProblemCodeUnknownNode:
 		return true
 	case ProblemCodeUnknownSession:
 		return true
@@ -83,6 +143,62 @@ func (e StatusStatus) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// ClusterMember defines model for ClusterMember.
+type ClusterMember struct {
+	// ClusterAddr Where other nodes reach it. Empty for a node without a cluster port.
+	ClusterAddr string `json:"cluster_addr"`
+
+	// HeardMs Milliseconds since it was last heard, itself or through others; 0 for the node that answers. Absent for a member that was never heard.
+	HeardMs *int `json:"heard_ms,omitempty"`
+
+	// Id Made once for each data directory.
+	Id string `json:"id"`
+
+	// Incarnation Raised at each start. 0 for a member that was never heard.
+	Incarnation int `json:"incarnation"`
+
+	// Lag How many of its changes the node that answers knows of and has not merged yet.
+	Lag int `json:"lag"`
+
+	// Presences Presences of those sessions.
+	Presences int `json:"presences"`
+
+	// PublicAddr Where clients reach it. Empty if it did not say.
+	PublicAddr string `json:"public_addr"`
+
+	// Role Voters decide who is a member. One of them leads, except while the quorum is lost or a leader is being elected.
+	Role ClusterMemberRole `json:"role"`
+
+	// Sessions Sessions that it owns.
+	Sessions int `json:"sessions"`
+
+	// StartedAt When it started, by its own clock. Absent for a member that was never heard.
+	StartedAt *time.Time         `json:"started_at,omitempty"`
+	State     ClusterMemberState `json:"state"`
+
+	// Version Of the program. Empty for a member that was never heard.
+	Version string `json:"version"`
+}
+
+// ClusterMemberRole Voters decide who is a member. One of them leads, except while the quorum is lost or a leader is being elected.
+type ClusterMemberRole string
+
+// ClusterMemberState defines model for ClusterMember.State.
+type ClusterMemberState string
+
+// ClusterStatus defines model for ClusterStatus.
+type ClusterStatus struct {
+	// Complete False while a member is down and not forgotten, or this node has not caught up yet: lists may lack somebody. Their answers then carry `Rollcall-View: incomplete`.
+	Complete bool            `json:"complete"`
+	Members  []ClusterMember `json:"members"`
+
+	// Node The id of the node that answers.
+	Node string `json:"node"`
+
+	// Quorum Whether nodes can join and be removed, which takes most voters. Presence does not need it.
+	Quorum bool `json:"quorum"`
 }
 
 // Count defines model for Count.
@@ -339,9 +455,6 @@ type AlreadyTracked = Problem
 // BodyTooLarge RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type BodyTooLarge = Problem
 
-// Draining RFC 9457. The type is `about:blank`, so `code` tells problems apart.
-type Draining = Problem
-
 // Internal RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type Internal = Problem
 
@@ -354,8 +467,23 @@ type MalformedBody = Problem
 // MalformedURL RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type MalformedURL = Problem
 
+// NoCluster RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NoCluster = Problem
+
+// NoQuorum RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NoQuorum = Problem
+
 // NotPresent RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type NotPresent = Problem
+
+// NotReady RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type NotReady = Problem
+
+// Unavailable RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type Unavailable = Problem
+
+// UnknownNode RFC 9457. The type is `about:blank`, so `code` tells problems apart.
+type UnknownNode = Problem
 
 // UnknownSession RFC 9457. The type is `about:blank`, so `code` tells problems apart.
 type UnknownSession = Problem
@@ -627,6 +755,9 @@ type ClientInterface interface {
 
 	// Readyz Does the node take traffic
 	//
+	// 503 while the node shuts down (`draining`), while it joins the cluster, and while what it must not forget cannot be written to its disk (`not_ready`). `detail`
+	// has every reason.
+	//
 	// Corresponds with GET /readyz (the `Readyz` operationId).
 	Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -636,6 +767,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
 	BrowserClient(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Cluster List the nodes of the cluster
+	//
+	// The members, as the node that answers sees them. A node that runs by itself answers with itself alone.
+	//
+	// | state | meaning |
+	// |---|---|
+	// | `up` | Its presences are in lists and streams. |
+	// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
+	// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
+	// | `leaving` | It is shutting down, and hands its sessions to the others. |
+	//
+	// Corresponds with GET /v1/cluster (the `Cluster` operationId).
+	Cluster(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveNode Remove a node from the cluster
+	//
+	// For a node that will not come back. The others forget at once what it held, and no longer talk to it. One that restarts, or comes back later, need not be removed.
+	// Stop a node that still runs first, so that it hands its sessions to the others; removed while it runs, it goes on by itself.
+	//
+	// Corresponds with DELETE /v1/cluster/nodes/{id} (the `RemoveNode` operationId).
+	RemoveNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamTopics Watch several topics over one connection
 	//
@@ -865,6 +1018,9 @@ func (c *Client) Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 
 // Readyz Does the node take traffic
 //
+// 503 while the node shuts down (`draining`), while it joins the cluster, and while what it must not forget cannot be written to its disk (`not_ready`). `detail`
+// has every reason.
+//
 // Corresponds with GET /readyz (the `Readyz` operationId).
 func (c *Client) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadyzRequest(c.Server)
@@ -885,6 +1041,48 @@ func (c *Client) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
 func (c *Client) BrowserClient(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewBrowserClientRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Cluster List the nodes of the cluster
+//
+// The members, as the node that answers sees them. A node that runs by itself answers with itself alone.
+//
+// | state | meaning |
+// |---|---|
+// | `up` | Its presences are in lists and streams. |
+// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
+// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
+// | `leaving` | It is shutting down, and hands its sessions to the others. |
+//
+// Corresponds with GET /v1/cluster (the `Cluster` operationId).
+func (c *Client) Cluster(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveNode Remove a node from the cluster
+//
+// For a node that will not come back. The others forget at once what it held, and no longer talk to it. One that restarts, or comes back later, need not be removed.
+// Stop a node that still runs first, so that it hands its sessions to the others; removed while it runs, it goes on by itself.
+//
+// Corresponds with DELETE /v1/cluster/nodes/{id} (the `RemoveNode` operationId).
+func (c *Client) RemoveNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveNodeRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -1413,6 +1611,67 @@ func NewBrowserClientRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterRequest constructs an http.Request for the Cluster method
+func NewClusterRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cluster")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveNodeRequest constructs an http.Request for the RemoveNode method
+func NewRemoveNodeRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cluster/nodes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -2416,6 +2675,9 @@ type ClientWithResponsesInterface interface {
 
 	// ReadyzWithResponse Does the node take traffic
 	//
+	// 503 while the node shuts down (`draining`), while it joins the cluster, and while what it must not forget cannot be written to its disk (`not_ready`). `detail`
+	// has every reason.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /readyz (the `Readyz` operationId).
@@ -2429,6 +2691,32 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /rollcall.js (the `BrowserClient` operationId).
 	BrowserClientWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*BrowserClientResponse, error)
+
+	// ClusterWithResponse List the nodes of the cluster
+	//
+	// The members, as the node that answers sees them. A node that runs by itself answers with itself alone.
+	//
+	// | state | meaning |
+	// |---|---|
+	// | `up` | Its presences are in lists and streams. |
+	// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
+	// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
+	// | `leaving` | It is shutting down, and hands its sessions to the others. |
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cluster (the `Cluster` operationId).
+	ClusterWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterResponse, error)
+
+	// RemoveNodeWithResponse Remove a node from the cluster
+	//
+	// For a node that will not come back. The others forget at once what it held, and no longer talk to it. One that restarts, or comes back later, need not be removed.
+	// Stop a node that still runs first, so that it hands its sessions to the others; removed while it runs, it goes on by itself.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/cluster/nodes/{id} (the `RemoveNode` operationId).
+	RemoveNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*RemoveNodeResponse, error)
 
 	// StreamTopicsWithResponse Watch several topics over one connection
 	//
@@ -2760,7 +3048,7 @@ type ReadyzResponse struct {
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Status
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *NotReady
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ReadyzResponse503Headers
 }
@@ -2771,7 +3059,7 @@ func (r ReadyzResponse) GetJSON200() *Status {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r ReadyzResponse) GetApplicationproblemJSON503() *Draining {
+func (r ReadyzResponse) GetApplicationproblemJSON503() *NotReady {
 	return r.ApplicationproblemJSON503
 }
 
@@ -2838,9 +3126,127 @@ func (r BrowserClientResponse) ContentType() string {
 	return ""
 }
 
+type ClusterResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationproblemJSON500 *Internal
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ClusterResponse) GetApplicationproblemJSON500() *Internal {
+	return r.ApplicationproblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveNodeResponse503Headers the declared response headers of an HTTP 503 response for RemoveNode
+type RemoveNodeResponse503Headers struct {
+	RetryAfter *int
+}
+
+type RemoveNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UnknownNode
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *NoCluster
+	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationproblemJSON500 *Internal
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *NoQuorum
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RemoveNodeResponse503Headers
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RemoveNodeResponse) GetApplicationproblemJSON404() *UnknownNode {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RemoveNodeResponse) GetApplicationproblemJSON409() *NoCluster {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r RemoveNodeResponse) GetApplicationproblemJSON500() *Internal {
+	return r.ApplicationproblemJSON500
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RemoveNodeResponse) GetApplicationproblemJSON503() *NoQuorum {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // StreamTopicsResponse200Headers the declared response headers of an HTTP 200 response for StreamTopics
 type StreamTopicsResponse200Headers struct {
 	CacheControl    *string
+	RollcallView    *string
 	XAccelBuffering *string
 }
 
@@ -2861,7 +3267,7 @@ type StreamTopicsResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *StreamTopicsResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -2889,7 +3295,7 @@ func (r StreamTopicsResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r StreamTopicsResponse) GetApplicationproblemJSON503() *Draining {
+func (r StreamTopicsResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -2943,7 +3349,7 @@ type HeartbeatsResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *HeartbeatsResponse503Headers
 }
@@ -2979,7 +3385,7 @@ func (r HeartbeatsResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r HeartbeatsResponse) GetApplicationproblemJSON503() *Draining {
+func (r HeartbeatsResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3012,6 +3418,11 @@ func (r HeartbeatsResponse) ContentType() string {
 	return ""
 }
 
+// WhoIsOnlineResponse200Headers the declared response headers of an HTTP 200 response for WhoIsOnline
+type WhoIsOnlineResponse200Headers struct {
+	RollcallView *string
+}
+
 type WhoIsOnlineResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3027,6 +3438,8 @@ type WhoIsOnlineResponse struct {
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *WhoIsOnlineResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3088,6 +3501,11 @@ func (r WhoIsOnlineResponse) ContentType() string {
 	return ""
 }
 
+// WhereIsResponse200Headers the declared response headers of an HTTP 200 response for WhereIs
+type WhereIsResponse200Headers struct {
+	RollcallView *string
+}
+
 type WhereIsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3097,6 +3515,8 @@ type WhereIsResponse struct {
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *WhereIsResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3156,7 +3576,7 @@ type LeaveResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *LeaveResponse503Headers
 }
@@ -3172,7 +3592,7 @@ func (r LeaveResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r LeaveResponse) GetApplicationproblemJSON503() *Draining {
+func (r LeaveResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3222,7 +3642,7 @@ type HeartbeatResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *HeartbeatResponse503Headers
 }
@@ -3248,7 +3668,7 @@ func (r HeartbeatResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r HeartbeatResponse) GetApplicationproblemJSON503() *Draining {
+func (r HeartbeatResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3294,7 +3714,7 @@ type LeaveByPostResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *LeaveByPostResponse503Headers
 }
@@ -3310,7 +3730,7 @@ func (r LeaveByPostResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r LeaveByPostResponse) GetApplicationproblemJSON503() *Draining {
+func (r LeaveByPostResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3343,6 +3763,11 @@ func (r LeaveByPostResponse) ContentType() string {
 	return ""
 }
 
+// ListTopicsResponse200Headers the declared response headers of an HTTP 200 response for ListTopics
+type ListTopicsResponse200Headers struct {
+	RollcallView *string
+}
+
 type ListTopicsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3354,6 +3779,8 @@ type ListTopicsResponse struct {
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTopicsResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3405,6 +3832,11 @@ func (r ListTopicsResponse) ContentType() string {
 	return ""
 }
 
+// CountPresencesResponse200Headers the declared response headers of an HTTP 200 response for CountPresences
+type CountPresencesResponse200Headers struct {
+	RollcallView *string
+}
+
 type CountPresencesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3414,6 +3846,8 @@ type CountPresencesResponse struct {
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CountPresencesResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3463,6 +3897,7 @@ func (r CountPresencesResponse) ContentType() string {
 // StreamTopicResponse200Headers the declared response headers of an HTTP 200 response for StreamTopic
 type StreamTopicResponse200Headers struct {
 	CacheControl    *string
+	RollcallView    *string
 	XAccelBuffering *string
 }
 
@@ -3483,7 +3918,7 @@ type StreamTopicResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *StreamTopicResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -3511,7 +3946,7 @@ func (r StreamTopicResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r StreamTopicResponse) GetApplicationproblemJSON503() *Draining {
+func (r StreamTopicResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3546,13 +3981,15 @@ func (r StreamTopicResponse) ContentType() string {
 
 // ListPresencesResponse200Headers the declared response headers of an HTTP 200 response for ListPresences
 type ListPresencesResponse200Headers struct {
-	ETag *string
-	Link *string
+	ETag         *string
+	Link         *string
+	RollcallView *string
 }
 
 // ListPresencesResponse304Headers the declared response headers of an HTTP 304 response for ListPresences
 type ListPresencesResponse304Headers struct {
-	ETag *string
+	ETag         *string
+	RollcallView *string
 }
 
 type ListPresencesResponse struct {
@@ -3649,7 +4086,7 @@ type TrackResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *TrackResponse201Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -3692,7 +4129,7 @@ func (r TrackResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r TrackResponse) GetApplicationproblemJSON503() *Draining {
+func (r TrackResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3740,7 +4177,7 @@ type UntrackResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UntrackResponse503Headers
 }
@@ -3761,7 +4198,7 @@ func (r UntrackResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r UntrackResponse) GetApplicationproblemJSON503() *Draining {
+func (r UntrackResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3794,6 +4231,16 @@ func (r UntrackResponse) ContentType() string {
 	return ""
 }
 
+// GetPresenceResponse200Headers the declared response headers of an HTTP 200 response for GetPresence
+type GetPresenceResponse200Headers struct {
+	RollcallView *string
+}
+
+// GetPresenceResponse404Headers the declared response headers of an HTTP 404 response for GetPresence
+type GetPresenceResponse404Headers struct {
+	RollcallView *string
+}
+
 type GetPresenceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3805,6 +4252,10 @@ type GetPresenceResponse struct {
 	ApplicationproblemJSON422 *InvalidField
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPresenceResponse200Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetPresenceResponse404Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3856,6 +4307,11 @@ func (r GetPresenceResponse) ContentType() string {
 	return ""
 }
 
+// PatchResponse404Headers the declared response headers of an HTTP 404 response for Patch
+type PatchResponse404Headers struct {
+	RollcallView *string
+}
+
 // PatchResponse503Headers the declared response headers of an HTTP 503 response for Patch
 type PatchResponse503Headers struct {
 	RetryAfter *int
@@ -3879,7 +4335,9 @@ type PatchResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PatchResponse404Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *PatchResponse503Headers
 }
@@ -3920,7 +4378,7 @@ func (r PatchResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r PatchResponse) GetApplicationproblemJSON503() *Draining {
+func (r PatchResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -3981,7 +4439,7 @@ type UpdateResponse struct {
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Internal
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Draining
+	ApplicationproblemJSON503 *Unavailable
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *UpdateResponse201Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -4024,7 +4482,7 @@ func (r UpdateResponse) GetApplicationproblemJSON500() *Internal {
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r UpdateResponse) GetApplicationproblemJSON503() *Draining {
+func (r UpdateResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
 }
 
@@ -4098,6 +4556,9 @@ func (c *ClientWithResponses) OpenapiWithResponse(ctx context.Context, reqEditor
 
 // ReadyzWithResponse Does the node take traffic
 //
+// 503 while the node shuts down (`draining`), while it joins the cluster, and while what it must not forget cannot be written to its disk (`not_ready`). `detail`
+// has every reason.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /readyz (the `Readyz` operationId).
@@ -4122,6 +4583,44 @@ func (c *ClientWithResponses) BrowserClientWithResponse(ctx context.Context, req
 		return nil, err
 	}
 	return ParseBrowserClientResponse(rsp)
+}
+
+// ClusterWithResponse List the nodes of the cluster
+//
+// The members, as the node that answers sees them. A node that runs by itself answers with itself alone.
+//
+// | state | meaning |
+// |---|---|
+// | `up` | Its presences are in lists and streams. |
+// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
+// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
+// | `leaving` | It is shutting down, and hands its sessions to the others. |
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cluster (the `Cluster` operationId).
+func (c *ClientWithResponses) ClusterWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterResponse, error) {
+	rsp, err := c.Cluster(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterResponse(rsp)
+}
+
+// RemoveNodeWithResponse Remove a node from the cluster
+//
+// For a node that will not come back. The others forget at once what it held, and no longer talk to it. One that restarts, or comes back later, need not be removed.
+// Stop a node that still runs first, so that it hands its sessions to the others; removed while it runs, it goes on by itself.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/cluster/nodes/{id} (the `RemoveNode` operationId).
+func (c *ClientWithResponses) RemoveNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*RemoveNodeResponse, error) {
+	rsp, err := c.RemoveNode(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveNodeResponse(rsp)
 }
 
 // StreamTopicsWithResponse Watch several topics over one connection
@@ -4542,7 +5041,7 @@ func ParseReadyzResponse(rsp *http.Response) (*ReadyzResponse, error) {
 		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest NotReady
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4577,6 +5076,102 @@ func ParseBrowserClientResponse(rsp *http.Response) (*BrowserClientResponse, err
 	response := &BrowserClientResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseClusterResponse parses an HTTP response from a ClusterWithResponse call
+func ParseClusterResponse(rsp *http.Response) (*ClusterResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON500 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveNodeResponse parses an HTTP response from a RemoveNodeWithResponse call
+func ParseRemoveNodeResponse(rsp *http.Response) (*RemoveNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UnknownNode
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest NoCluster
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest NoQuorum
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers RemoveNodeResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
 	}
 
 	return response, nil
@@ -4625,7 +5220,7 @@ func ParseStreamTopicsResponse(rsp *http.Response) (*StreamTopicsResponse, error
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4642,6 +5237,13 @@ func ParseStreamTopicsResponse(rsp *http.Response) (*StreamTopicsResponse, error
 				return nil, err
 			}
 			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
 		}
 		if values := rsp.Header.Values("X-Accel-Buffering"); len(values) > 0 {
 			var value string
@@ -4723,7 +5325,7 @@ func ParseHeartbeatsResponse(rsp *http.Response) (*HeartbeatsResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4805,6 +5407,19 @@ func ParseWhoIsOnlineResponse(rsp *http.Response) (*WhoIsOnlineResponse, error) 
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers WhoIsOnlineResponse200Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4845,6 +5460,19 @@ func ParseWhereIsResponse(rsp *http.Response) (*WhereIsResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers WhereIsResponse200Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4880,7 +5508,7 @@ func ParseLeaveResponse(rsp *http.Response) (*LeaveResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4947,7 +5575,7 @@ func ParseHeartbeatResponse(rsp *http.Response) (*HeartbeatResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5003,7 +5631,7 @@ func ParseLeaveByPostResponse(rsp *http.Response) (*LeaveByPostResponse, error) 
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5071,6 +5699,19 @@ func ParseListTopicsResponse(rsp *http.Response) (*ListTopicsResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTopicsResponse200Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -5109,6 +5750,19 @@ func ParseCountPresencesResponse(rsp *http.Response) (*CountPresencesResponse, e
 		}
 		response.ApplicationproblemJSON500 = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CountPresencesResponse200Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -5157,7 +5811,7 @@ func ParseStreamTopicResponse(rsp *http.Response) (*StreamTopicResponse, error) 
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5174,6 +5828,13 @@ func ParseStreamTopicResponse(rsp *http.Response) (*StreamTopicResponse, error) 
 				return nil, err
 			}
 			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
 		}
 		if values := rsp.Header.Values("X-Accel-Buffering"); len(values) > 0 {
 			var value string
@@ -5262,6 +5923,13 @@ func ParseListPresencesResponse(rsp *http.Response) (*ListPresencesResponse, err
 			}
 			headers.Link = &value
 		}
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 304:
 		var headers ListPresencesResponse304Headers
@@ -5271,6 +5939,13 @@ func ParseListPresencesResponse(rsp *http.Response) (*ListPresencesResponse, err
 				return nil, err
 			}
 			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
 		}
 		response.Headers304 = &headers
 	}
@@ -5342,7 +6017,7 @@ func ParseTrackResponse(rsp *http.Response) (*TrackResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5415,7 +6090,7 @@ func ParseUntrackResponse(rsp *http.Response) (*UntrackResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5481,6 +6156,29 @@ func ParseGetPresenceResponse(rsp *http.Response) (*GetPresenceResponse, error) 
 		}
 		response.ApplicationproblemJSON500 = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPresenceResponse200Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetPresenceResponse404Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers404 = &headers
 	}
 
 	return response, nil
@@ -5550,7 +6248,7 @@ func ParsePatchResponse(rsp *http.Response) (*PatchResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5559,6 +6257,16 @@ func ParsePatchResponse(rsp *http.Response) (*PatchResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 404:
+		var headers PatchResponse404Headers
+		if values := rsp.Header.Values("Rollcall-View"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Rollcall-View", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RollcallView = &value
+		}
+		response.Headers404 = &headers
 	case rsp.StatusCode == 503:
 		var headers PatchResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -5638,7 +6346,7 @@ func ParseUpdateResponse(rsp *http.Response) (*UpdateResponse, error) {
 		response.ApplicationproblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Draining
+		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

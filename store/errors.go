@@ -42,9 +42,10 @@ func unreadable(dir string, cause error) error {
 		"the data directory %s cannot be used: %v; choose one with space left that this user may write to (--data-dir)", dir, cause)}
 }
 
-func corrupt(path string, cause error) error {
+// corrupt is for a file that, moved away, makes the node what instead says.
+func corrupt(path string, cause error, instead string) error {
 	return &openError{kind: ErrCorrupt, cause: cause, sentence: fmt.Sprintf(
-		"%s is damaged or not rollcall's: %v; restore it, or move it away and start as a new node", path, cause)}
+		"%s is damaged or not rollcall's: %v; restore it, or move it away and %s", path, cause, instead)}
 }
 
 func newer(path string, cause *newerFormatError) error {

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -40,59 +37,20 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, unreadable(dir, err)
 	}
-	path := filepath.Join(dir, fileName)
-	s, err := openFile(path)
-	var (
-		errno  syscall.Errno
-		format *newerFormatError
-	)
-	switch {
-	case err == nil:
-		return s, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, locked(dir)
-	case errors.As(err, &errno), errors.Is(err, errWrite):
-		return nil, unreadable(dir, err)
-	case errors.As(err, &format):
-		return nil, newer(path, format)
-	default:
-		return nil, corrupt(path, err)
-	}
-}
-
-// openFile opens the database at path and survives what damaged pages make bbolt do: panic, and read where nothing is mapped.
-func openFile(path string) (s *Store, err error) {
-	var (
-		file  *os.File // bbolt's; after a panic there may be no DB to close it, and it holds the lock
-		fresh bool     // it was empty
-	)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			unlock(file) // db.Close could wait for mutexes that the panic left taken
-			s, err = nil, fmt.Errorf("its pages do not fit together (%v)", r)
+	var s *Store
+	err := openDB(filepath.Join(dir, fileName), "start as a new node", func(options *bbolt.Options, opened *openedFile) error {
+		db, err := bbolt.Open(opened.path, 0o600, options)
+		if err != nil {
+			return err
 		}
-	}()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockTimeout,
-		OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
-			if file, err = os.OpenFile(name, flag, perm); err != nil {
-				return nil, err
-			}
-			info, err := file.Stat()
-			fresh = err == nil && info.Size() == 0
-			return file, err
-		},
+		s = &Store{db: db}
+		if err := s.start(opened.file); err != nil {
+			return errors.Join(err, db.Close())
+		}
+		return nil
 	})
 	if err != nil {
-		if fresh && !errors.Is(err, bolterrors.ErrTimeout) {
-			_ = os.Truncate(path, 0) // half made, on a full disk; the next Open begins anew
-		}
 		return nil, err
-	}
-	s = &Store{db: db}
-	if err := s.start(file); err != nil {
-		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(holdDir); dir != "" {
 		os.Exit(hold(dir))
 	}
+	if dir := os.Getenv(writeRaftLog); dir != "" {
+		os.Exit(writeForEver(dir))
+	}
 	os.Exit(m.Run())
 }
 

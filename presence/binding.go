@@ -52,7 +52,10 @@ func (t *Tracker) Attach(r AttachRequest) (*Binding, error) {
 	if r.Key == "" && st.sessions[r.Session] == nil {
 		return nil, ErrUnknownSession
 	}
-	s := st.openLocked(r.Session, t.config.DefaultTTL)
+	if s := st.sessions[r.Session]; s != nil && s.hasMoved() {
+		return nil, &MovedError{s.movedTo}
+	}
+	s := st.openLocked(r.Session, t.config.DefaultTTL, t.refs.tick)
 	b := &Binding{tracker: t, session: s, linger: r.Linger}
 	if r.Key != "" {
 		for _, topic := range r.Topics {
@@ -71,9 +74,12 @@ func (t *Tracker) Attach(r AttachRequest) (*Binding, error) {
 func (t *Tracker) holdLocked(s *session, p place, meta Meta) {
 	h := s.holdings.get(p)
 	if h == nil {
-		t.trackLocked(s, p, meta)
-		h = s.holdings.get(p)
+		h = s.holdings.add(p)
 		h.byStream = true
+		t.tracks.Add(1)
+		terms := s.terms()
+		terms.ByStream = true
+		t.shard(p.topic).add(triple{p.topic, p.key, s.id}, meta, terms)
 	}
 	h.streams++
 	h.until = 0
@@ -86,10 +92,14 @@ func (b *Binding) Close() {
 	st := t.stripe(s.id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if b.closed || s.ended {
+	if b.closed {
 		return
 	}
 	b.closed = true
+	if s.ended || s.hasMoved() {
+		st.streamEndedLocked(s)
+		return
+	}
 	s.streams--
 	for _, p := range b.held {
 		if h := s.holdings.get(p); h != nil && h.streams > 0 {

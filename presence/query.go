@@ -148,18 +148,23 @@ type Stats struct {
 	Tracks, Updates, Untracks uint64 // presences that began, were updated, ended
 	Expired                   uint64 // sessions whose lease or linger ran out
 	Heartbeats                uint64
+	Adopted                   uint64 // sessions that came from other nodes
+
+	// Held are the presences of the sessions that live on this node.
+	Held int
 }
 
 // Stats returns the tracker's figures. They are not of one moment.
 func (t *Tracker) Stats() Stats {
 	stats := Stats{
 		Tracks: t.tracks.Load(), Updates: t.updates.Load(), Untracks: t.untracks.Load(),
-		Expired: t.expired.Load(), Heartbeats: t.heartbeats.Load(),
+		Expired: t.expired.Load(), Heartbeats: t.heartbeats.Load(), Adopted: t.adopted.Load(),
 	}
 	for _, s := range t.shards {
 		s.mu.Lock()
 		stats.Topics += s.topics.Len()
 		stats.Presences += len(s.records)
+		stats.Held += s.set.LenOf(t.config.Replica)
 		s.mu.Unlock()
 	}
 	for i := range t.stripes {

@@ -11,7 +11,7 @@ import (
 	"rollcall/presence/crdt"
 )
 
-// Ref names one version of one meta: phx_ref. 16 characters. Refs that a node makes later sort after those that it made earlier.
+// Ref names one version of one meta: phx_ref. 16 characters. Refs that a node makes sort after those that it made or heard of earlier.
 type Ref string
 
 // refEncoding keeps the order of the bytes that it encodes.
@@ -33,16 +33,36 @@ func newRefClock(replica crdt.Replica, wall func() time.Time) *refClock {
 }
 
 func (c *refClock) next() Ref {
+	var raw [12]byte
+	binary.BigEndian.PutUint64(raw[:], c.tick())
+	copy(raw[8:], c.tag[:])
+	return Ref(refEncoding.EncodeToString(raw[:]))
+}
+
+// tick returns a time that is later than all that were returned or observed.
+func (c *refClock) tick() uint64 {
 	now := uint64(c.wall().UnixMilli()) << 16
 	for {
 		last := c.last.Load()
 		tick := max(now, last+1)
-		if !c.last.CompareAndSwap(last, tick) {
-			continue
+		if c.last.CompareAndSwap(last, tick) {
+			return tick
 		}
-		var raw [12]byte
-		binary.BigEndian.PutUint64(raw[:], tick)
-		copy(raw[8:], c.tag[:])
-		return Ref(refEncoding.EncodeToString(raw[:]))
+	}
+}
+
+// maxTick is the latest time that is believed of another node: the year 6429. It keeps garbage from stopping the clock.
+const maxTick = 1 << 63
+
+// observe makes later refs and ticks sort after a ref and a tick of another node, whatever its wall clock says.
+func (c *refClock) observe(ref Ref, tick uint64) {
+	var raw [12]byte
+	if n, err := refEncoding.Decode(raw[:], []byte(ref)); err == nil && n == len(raw) {
+		tick = max(tick, binary.BigEndian.Uint64(raw[:]))
+	}
+	for last := c.last.Load(); tick > last && tick < maxTick; last = c.last.Load() {
+		if c.last.CompareAndSwap(last, tick) {
+			return
+		}
 	}
 }

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/tidwall/btree"
@@ -11,11 +12,15 @@ import (
 
 // shard holds the topics whose names hash to it: the replicated set of their presences, and what is visible of it.
 type shard struct {
-	refs *refClock
-	keys *keyIndex
+	self     crdt.Replica
+	refs     *refClock
+	keys     *keyIndex
+	sessions *sessionIndex
 
 	mu      sync.Mutex
-	set     *crdt.Set[*Presence]
+	set     *crdt.Set[*Entry]
+	hidden  map[crdt.Replica]struct{} // whose entries are kept and not shown
+	changes *changes                  // nil while nobody wants them
 	records map[triple]*record
 	topics  btree.Map[Topic, *topic]
 	subs    map[Topic]map[*Subscription]struct{} // also for topics that nobody is in
@@ -29,83 +34,214 @@ type triple struct {
 	session SessionID
 }
 
+func tripleOf(p *Presence) triple { return triple{p.Topic, p.Key, p.Session} }
+
 // record is what a shard knows of one triple.
 type record struct {
 	dots    []crdt.Dot // live in the set; more than one only while replicas disagree
 	visible *Presence  // the one that lists show
 }
 
-func newShard(replica crdt.Replica, refs *refClock, keys *keyIndex) *shard {
+func newShard(replica crdt.Replica, refs *refClock, keys *keyIndex, sessions *sessionIndex) *shard {
 	return &shard{
-		refs: refs, keys: keys,
-		set:     crdt.NewSet[*Presence](replica),
+		self: replica, refs: refs, keys: keys, sessions: sessions,
+		set:     crdt.NewSet[*Entry](replica),
+		hidden:  map[crdt.Replica]struct{}{},
 		records: map[triple]*record{},
 		subs:    map[Topic]map[*Subscription]struct{}{},
 	}
 }
 
-// add makes a presence of a triple that has none.
-func (s *shard) add(id triple, meta Meta) *Presence {
+// add makes a presence of a triple, in place of what others may have there.
+func (s *shard) add(id triple, meta Meta, terms terms) *Presence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &record{}
-	s.records[id] = r
-	s.putLocked(r, &Presence{Topic: id.topic, Key: id.key, Session: id.session, Ref: s.refs.next(), Meta: meta})
-	s.settleLocked(r)
-	return r.visible
+	p := &Presence{Topic: id.topic, Key: id.key, Session: id.session, Ref: s.refs.next(), Meta: meta}
+	s.replaceLocked(id, &Entry{p, terms})
+	return p
 }
 
-// update gives a presence the meta that change makes of its present one. An equal meta changes nothing.
-func (s *shard) update(id triple, change func(Meta) (Meta, error)) (*Presence, error) {
+// update gives a presence the meta that change makes of its present one. An equal meta changes nothing. It returns [ErrNotPresent] when another node
+// has just ended it.
+func (s *shard) update(id triple, terms terms, change func(Meta) (Meta, error)) (*Presence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.records[id]
-	now := r.visible
+	latest := s.latestLocked(s.records[id])
+	if latest == nil {
+		return nil, ErrNotPresent
+	}
+	now := latest.Presence
 	meta, err := change(now.Meta)
 	if err != nil || bytes.Equal(meta, now.Meta) {
 		return now, err
 	}
-	s.dropLocked(r)
-	s.putLocked(r, &Presence{Topic: id.topic, Key: id.key, Session: id.session, Ref: s.refs.next(), PrevRef: now.Ref, Meta: meta})
-	s.settleLocked(r)
-	return r.visible, nil
+	p := &Presence{Topic: id.topic, Key: id.key, Session: id.session, Ref: s.refs.next(), PrevRef: now.Ref, Meta: meta}
+	terms.ByStream = latest.ByStream
+	s.replaceLocked(id, &Entry{p, terms})
+	return p, nil
 }
 
-// remove ends the presence of a triple.
-func (s *shard) remove(id triple) {
+// adopt makes a presence ours: the latest version of it that is known, or that is given. It returns nil when there is none.
+func (s *shard) adopt(id triple, given *HeldPresence, terms terms) *Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	latest := s.latestLocked(s.records[id])
+	if given != nil && (latest == nil || given.Entry.Ref > latest.Ref) {
+		latest = given.Entry
+	}
+	if latest == nil {
+		return nil
+	}
+	terms.ByStream = latest.ByStream
+	entry := &Entry{latest.Presence, terms}
+	var unseen []crdt.Dot
+	if given != nil {
+		unseen = given.Dots
+	}
+	s.replaceLocked(id, entry, unseen...)
+	return entry
+}
+
+// replaceLocked makes entry the only one of its triple. Nothing is seen of it but a change of refs.
+func (s *shard) replaceLocked(id triple, entry *Entry, unseen ...crdt.Dot) {
+	r := s.recordLocked(id)
+	old := slices.Clone(r.dots)
+	for _, dot := range unseen {
+		if !slices.Contains(old, dot) {
+			old = append(old, dot)
+		}
+	}
+	dot := s.set.Add(entry)
+	s.changes.added(dot)
+	s.putDotLocked(r, id, dot)
+	s.removeDotsLocked(r, id, old)
+	s.settleLocked(id, r)
+}
+
+// remove ends the presence of a triple, if there is one: ours, or anybody's.
+func (s *shard) remove(id triple, onlyOurs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.records[id]
-	delete(s.records, id)
-	s.dropLocked(r)
-	s.settleLocked(r)
+	if r == nil {
+		return
+	}
+	dots := slices.Clone(r.dots)
+	if onlyOurs {
+		dots = slices.DeleteFunc(dots, func(dot crdt.Dot) bool { return dot.Replica != s.self })
+	}
+	s.removeDotsLocked(r, id, dots)
+	s.settleLocked(id, r)
 }
 
-// get returns the presence of a triple that has one.
-func (s *shard) get(id triple) *Presence {
+// get returns the latest version of a triple's presence, and what we hold of it ourselves.
+func (s *shard) get(id triple) (latest *Entry, ours []crdt.Dot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.records[id].visible
-}
-
-func (s *shard) putLocked(r *record, p *Presence) {
-	r.dots = append(r.dots, s.set.Add(p))
-}
-
-func (s *shard) dropLocked(r *record) {
-	for _, dot := range r.dots {
-		s.set.Remove(dot)
+	r := s.records[id]
+	if r == nil {
+		return nil, nil
 	}
-	r.dots = r.dots[:0]
+	for _, dot := range r.dots {
+		if dot.Replica == s.self {
+			ours = append(ours, dot)
+		}
+	}
+	return s.latestLocked(r), ours
 }
 
-// settleLocked makes the latest version among a record's dots the visible one. What subscribers hear of is a change of what is visible, never one of dots.
-func (s *shard) settleLocked(r *record) {
+// owner returns who, of the other replicas, has the best claim to a triple, among those that are up or among all.
+func (s *shard) owner(id triple, onlyUp bool) (best ownership) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[id]
+	if r == nil {
+		return best
+	}
+	for _, dot := range r.dots {
+		if _, down := s.hidden[dot.Replica]; dot.Replica == s.self || onlyUp && down {
+			continue
+		}
+		entry, _ := s.set.Get(dot)
+		if o := (ownership{dot.Replica, entry.Claim}); o.beats(best) {
+			best = o
+		}
+	}
+	return best
+}
+
+func (s *shard) recordLocked(id triple) *record {
+	r := s.records[id]
+	if r == nil {
+		r = &record{}
+		s.records[id] = r
+	}
+	return r
+}
+
+// latestLocked returns a record's latest version, also one that is hidden; nil when there is none.
+func (s *shard) latestLocked(r *record) *Entry {
+	if r == nil {
+		return nil
+	}
+	var latest *Entry
+	for _, dot := range r.dots {
+		if entry, _ := s.set.Get(dot); latest == nil || entry.Ref > latest.Ref {
+			latest = entry
+		}
+	}
+	return latest
+}
+
+// removeDotsLocked removes dots from the set in one act.
+func (s *shard) removeDotsLocked(r *record, id triple, dots []crdt.Dot) {
+	if len(dots) == 0 {
+		return
+	}
+	s.changes.removed(s.set.Remove(dots...))
+	for _, dot := range dots {
+		s.dropDotLocked(r, id, dot)
+	}
+}
+
+// putDotLocked and dropDotLocked keep a record in step with the set, and the index of sessions with the record.
+func (s *shard) putDotLocked(r *record, id triple, dot crdt.Dot) {
+	if dot.Replica != s.self && !s.foreignLocked(r) {
+		s.sessions.add(id)
+	}
+	r.dots = append(r.dots, dot)
+}
+
+func (s *shard) dropDotLocked(r *record, id triple, dot crdt.Dot) {
+	i := slices.Index(r.dots, dot)
+	if i < 0 {
+		return
+	}
+	r.dots = slices.Delete(r.dots, i, i+1)
+	if dot.Replica != s.self && !s.foreignLocked(r) {
+		s.sessions.remove(id)
+	}
+}
+
+// foreignLocked tells whether another replica has an entry for r.
+func (s *shard) foreignLocked(r *record) bool {
+	return slices.ContainsFunc(r.dots, func(dot crdt.Dot) bool { return dot.Replica != s.self })
+}
+
+// settleLocked makes the latest version among a record's dots, of replicas that are up, the visible one. What subscribers hear of is a change of what is
+// visible, never one of dots.
+func (s *shard) settleLocked(id triple, r *record) {
 	var latest *Presence
 	for _, dot := range r.dots {
-		if p, _ := s.set.Get(dot); latest == nil || p.Ref > latest.Ref {
-			latest = p
+		if _, hidden := s.hidden[dot.Replica]; hidden {
+			continue
 		}
+		if entry, _ := s.set.Get(dot); latest == nil || entry.Ref > latest.Ref {
+			latest = entry.Presence
+		}
+	}
+	if len(r.dots) == 0 {
+		delete(s.records, id)
 	}
 	before := r.visible
 	r.visible = latest

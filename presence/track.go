@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -27,7 +28,7 @@ type Tracked struct {
 }
 
 // Track makes a session present in a topic under a key, and renews its lease. It returns an [*AlreadyTrackedError] when it is there
-// already, and an [*InvalidError] for a bad value.
+// already, and an [*InvalidError] for a bad value. As do all that change a session, it returns a [*MovedError] when another node has it.
 func (t *Tracker) Track(r TrackRequest) (Tracked, error) {
 	meta, err := canonicalMeta(r.Meta, t.config.MaxMetaBytes)
 	if err != nil {
@@ -44,13 +45,19 @@ func (t *Tracker) Track(r TrackRequest) (Tracked, error) {
 	st := t.stripe(r.Session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	s := st.openLocked(r.Session, t.config.DefaultTTL)
+	s := st.openLocked(r.Session, t.config.DefaultTTL, t.refs.tick)
+	if s.hasMoved() {
+		return Tracked{}, &MovedError{s.movedTo}
+	}
 	if r.TTL != 0 {
 		s.ttl = r.TTL
 	}
 	st.renewLocked(s, now)
 	if s.holdings.get(place{r.Key, r.Topic}) != nil {
-		return Tracked{}, &AlreadyTrackedError{Ref: t.shard(r.Topic).get(triple{r.Topic, r.Key, r.Session}).Ref}
+		if entry, _ := t.shard(r.Topic).get(triple{r.Topic, r.Key, r.Session}); entry != nil {
+			return Tracked{}, &AlreadyTrackedError{Ref: entry.Ref}
+		}
+		s.holdings.remove(place{r.Key, r.Topic}) // another node has just ended it
 	}
 	return Tracked{t.trackLocked(s, place{r.Key, r.Topic}, meta), t.lease(s)}, nil
 }
@@ -59,7 +66,7 @@ func (t *Tracker) Track(r TrackRequest) (Tracked, error) {
 func (t *Tracker) trackLocked(s *session, p place, meta Meta) *Presence {
 	s.holdings.add(p)
 	t.tracks.Add(1)
-	return t.shard(p.topic).add(triple{p.topic, p.key, s.id}, meta)
+	return t.shard(p.topic).add(triple{p.topic, p.key, s.id}, meta, s.terms())
 }
 
 // Update replaces the meta of a presence, or tracks it if it is not there, and renews the lease. An equal meta changes nothing.
@@ -72,13 +79,20 @@ func (t *Tracker) Update(topic Topic, key Key, session SessionID, meta Meta) (tr
 	st := t.stripe(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	s := st.openLocked(session, t.config.DefaultTTL)
-	st.renewLocked(s, now)
-	if s.holdings.get(place{key, topic}) == nil {
-		return Tracked{t.trackLocked(s, place{key, topic}, meta), t.lease(s)}, true, nil
+	s := st.openLocked(session, t.config.DefaultTTL, t.refs.tick)
+	if s.hasMoved() {
+		return Tracked{}, false, &MovedError{s.movedTo}
 	}
-	p, err := t.updateLocked(s, place{key, topic}, func(Meta) (Meta, error) { return meta, nil })
-	return Tracked{p, t.lease(s)}, false, err
+	st.renewLocked(s, now)
+	at := place{key, topic}
+	if s.holdings.get(at) != nil {
+		p, err := t.updateLocked(s, at, func(Meta) (Meta, error) { return meta, nil })
+		if !errors.Is(err, ErrNotPresent) {
+			return Tracked{p, t.lease(s)}, false, err
+		}
+		s.holdings.remove(at)
+	}
+	return Tracked{t.trackLocked(s, at, meta), t.lease(s)}, true, nil
 }
 
 // Patch merges patch into the meta of a presence by RFC 7386, and renews the lease. It returns [ErrUnknownSession] or [ErrNotPresent] when it
@@ -91,6 +105,9 @@ func (t *Tracker) Patch(topic Topic, key Key, session SessionID, patch Meta) (Tr
 	s := st.sessions[session]
 	if s == nil {
 		return Tracked{}, ErrUnknownSession
+	}
+	if s.hasMoved() {
+		return Tracked{}, &MovedError{s.movedTo}
 	}
 	if s.holdings.get(place{key, topic}) == nil {
 		return Tracked{}, ErrNotPresent
@@ -107,27 +124,37 @@ func (t *Tracker) Patch(topic Topic, key Key, session SessionID, patch Meta) (Tr
 
 func (t *Tracker) updateLocked(s *session, p place, change func(Meta) (Meta, error)) (*Presence, error) {
 	t.updates.Add(1)
-	return t.shard(p.topic).update(triple{p.topic, p.key, s.id}, change)
+	return t.shard(p.topic).update(triple{p.topic, p.key, s.id}, s.terms(), change)
 }
 
 // Untrack ends one presence of a session. It need not be there.
-func (t *Tracker) Untrack(topic Topic, key Key, session SessionID) {
+func (t *Tracker) Untrack(topic Topic, key Key, session SessionID) error {
 	st := t.stripe(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if s := st.sessions[session]; s != nil && s.holdings.remove(place{key, topic}) {
-		t.untrack(triple{topic, key, session})
+	s := st.sessions[session]
+	if s != nil && s.hasMoved() {
+		return &MovedError{s.movedTo}
 	}
+	if s != nil && s.holdings.remove(place{key, topic}) {
+		t.untrack(triple{topic, key, session}, false)
+	}
+	return nil
 }
 
 // Leave ends a session and all its presences. It need not be there.
-func (t *Tracker) Leave(session SessionID) {
+func (t *Tracker) Leave(session SessionID) error {
 	st := t.stripe(session)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if s := st.sessions[session]; s != nil {
+	s := st.sessions[session]
+	if s != nil && s.hasMoved() {
+		return &MovedError{s.movedTo}
+	}
+	if s != nil {
 		st.endLocked(s, t.untrack)
 	}
+	return nil
 }
 
 // Heartbeat renews a session's lease, or returns [ErrUnknownSession].
@@ -140,6 +167,9 @@ func (t *Tracker) Heartbeat(session SessionID) (Lease, error) {
 	s := st.sessions[session]
 	if s == nil {
 		return Lease{}, ErrUnknownSession
+	}
+	if s.hasMoved() {
+		return Lease{}, &MovedError{s.movedTo}
 	}
 	st.renewLocked(s, now)
 	return t.lease(s), nil

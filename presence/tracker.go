@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// shards is how many parts the topics are in. Nodes that replicate to one another need the same number.
-	shards  = 16
+	// Shards is how many parts the topics are in. Nodes that replicate to one another need the same number.
+	Shards  = 16
 	stripes = 64
 )
 
@@ -69,12 +69,14 @@ func (c *Config) validate() error {
 
 // Tracker knows who is in which topic, and ends what is not renewed. Its methods may be called from any goroutine.
 type Tracker struct {
-	config  Config
-	clock   *clock
-	hint    string // begins the ids of the sessions that this node makes
-	keys    *keyIndex
-	shards  [shards]*shard
-	stripes [stripes]stripe
+	config   Config
+	clock    *clock
+	refs     *refClock
+	hint     string // begins the ids of the sessions that this node makes
+	keys     *keyIndex
+	sessions *sessionIndex
+	shards   [Shards]*shard
+	stripes  [stripes]stripe
 	counters
 
 	stop chan struct{} // closed by Close
@@ -82,7 +84,7 @@ type Tracker struct {
 }
 
 type counters struct {
-	tracks, updates, untracks, expired, heartbeats atomic.Uint64
+	tracks, updates, untracks, expired, heartbeats, adopted atomic.Uint64
 }
 
 // Open returns a tracker that is running.
@@ -91,20 +93,20 @@ func Open(config Config) (*Tracker, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("presence: config: %w", err)
 	}
-	owner := sha256.Sum256([]byte(config.Replica.Name))
 	t := &Tracker{
-		config: config,
-		clock:  newClock(),
-		hint:   base32.StdEncoding.EncodeToString(owner[:5])[:4],
-		keys:   newKeyIndex(),
-		stop:   make(chan struct{}),
+		config:   config,
+		clock:    newClock(),
+		refs:     newRefClock(config.Replica, config.WallClock),
+		hint:     hintOf(config.Replica.Name),
+		keys:     newKeyIndex(),
+		sessions: newSessionIndex(),
+		stop:     make(chan struct{}),
 	}
-	refs := newRefClock(config.Replica, config.WallClock)
 	for i := range t.shards {
-		t.shards[i] = newShard(config.Replica, refs, t.keys)
+		t.shards[i] = newShard(config.Replica, t.refs, t.keys, t.sessions)
 	}
 	for i := range t.stripes {
-		t.stripes[i].sessions = map[SessionID]*session{}
+		t.stripes[i].sessions, t.stripes[i].away = map[SessionID]*session{}, map[SessionID]*session{}
 	}
 	t.wg.Go(t.sweepAll)
 	return t, nil
@@ -155,7 +157,7 @@ func (t *Tracker) sweepSessionLocked(st *stripe, s *session, now time.Duration) 
 }
 
 func (t *Tracker) shard(topic Topic) *shard {
-	return t.shards[xxhash.Sum64String(string(topic))%shards]
+	return t.shards[xxhash.Sum64String(string(topic))%Shards]
 }
 
 func (t *Tracker) stripe(session SessionID) *stripe {
@@ -165,8 +167,14 @@ func (t *Tracker) stripe(session SessionID) *stripe {
 // newSessionID returns an unguessable id that begins with a hint of the node that owns the session.
 func (t *Tracker) newSessionID() SessionID { return SessionID(t.hint + rand.Text()) }
 
-// untrack removes a presence that is there.
-func (t *Tracker) untrack(id triple) {
-	t.shard(id.topic).remove(id)
+// hintOf returns what the ids of the sessions begin with that a node makes.
+func hintOf(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return base32.StdEncoding.EncodeToString(sum[:5])[:4]
+}
+
+// untrack removes a presence, if it is there.
+func (t *Tracker) untrack(id triple, onlyOurs bool) {
+	t.shard(id.topic).remove(id, onlyOurs)
 	t.untracks.Add(1)
 }

@@ -61,6 +61,14 @@ func (s *Set[V]) Get(dot Dot) (value V, live bool) {
 // Len returns the number of live dots.
 func (s *Set[V]) Len() int { return s.len }
 
+// LenOf returns the number of live dots that replica added.
+func (s *Set[V]) LenOf(replica Replica) int {
+	if values := s.live[replica]; values != nil {
+		return values.values.Len()
+	}
+	return 0
+}
+
 // Items returns the live values in the order of their dots.
 func (s *Set[V]) Items() []Item[V] {
 	items := make([]Item[V], 0, s.len)

@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"rollcall/replication":            {"rollcall/presence", "rollcall/replication/protocol"},
 	"rollcall/replication/protocol":   {"rollcall/presence/crdt"},
 	"rollcall/replication/membership": {},
+	"rollcall/replication/port":       {},
 	"rollcall/store":                  {},
 	"rollcall/clients/go":             {},
 }

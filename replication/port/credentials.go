@@ -150,9 +150,7 @@ func (c *Credentials) handshake(ctx context.Context, conn *tls.Conn, side side) 
 		return fmt.Errorf("greeting: %w", err)
 	}
 	if side == dialler {
-		if _, err := conn.Write(c.greeting(dialler, shared)); err != nil {
-			return fmt.Errorf("greeting: %w", err)
-		}
+		_, _ = conn.Write(c.greeting(dialler, shared)) // when this fails, what can be read says why
 	}
 	theirs := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(conn, theirs); err != nil {
@@ -161,13 +159,15 @@ func (c *Credentials) handshake(ctx context.Context, conn *tls.Conn, side side) 
 	if side == dialler {
 		return compare(theirs, c.greeting(listener, shared))
 	}
-	if err := compare(theirs, c.greeting(dialler, shared)); err != nil {
-		return err
+	err = compare(theirs, c.greeting(dialler, shared))
+	ours := make([]byte, sha256.Size) // zeros say no: a proof for a stranger would let him guess at the secret
+	if err == nil {
+		ours = c.greeting(listener, shared)
 	}
-	if _, err := conn.Write(c.greeting(listener, shared)); err != nil {
-		return fmt.Errorf("greeting: %w", err)
+	if _, writeErr := conn.Write(ours); writeErr != nil && err == nil {
+		err = fmt.Errorf("greeting: %w", writeErr)
 	}
-	return nil
+	return err
 }
 
 func (c *Credentials) greeting(from side, shared []byte) []byte {
@@ -197,7 +197,7 @@ func explain(ctx context.Context, err error) error {
 		return fmt.Errorf("handshake: %w", ctx.Err())
 	case errors.As(err, &notTLS):
 		return fmt.Errorf("%w (the other side speaks without TLS: it has no secret or is no rollcall node)", ErrUntrusted)
-	case errors.As(err, &alert) && alert.Op == "remote error", errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &alert) && alert.Op == "remote error": // how TLS tells what the other side says
 		return fmt.Errorf("%w (%w)", ErrUntrusted, err)
 	default:
 		return fmt.Errorf("handshake: %w", err)

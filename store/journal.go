@@ -110,7 +110,7 @@ func OpenJournal(dir string, config JournalConfig) (*Journal, error) {
 	case errors.Is(err, ErrLocked):
 		return nil, err
 	default:
-		j.begin = true
+		j.begin = !j.reset
 		j.fail(err)
 		j.config.Logger.Error("the session journal cannot be opened; sessions of the last run are not restored", "file", j.path, "error", err)
 	}
@@ -123,10 +123,16 @@ func (j *Journal) open() error {
 	err := j.openFile()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return j.create()
+		if err := j.create(); err != nil {
+			return err
+		}
+		return j.openFile()
 	case errors.Is(err, errDamaged):
-		j.reportDamage(err)
-		return j.startOver()
+		if err := j.abandon(err); err != nil {
+			return err
+		}
+		j.reset = false // nobody has lost anything by it
+		return nil
 	default:
 		return err
 	}
@@ -151,7 +157,7 @@ func (j *Journal) load(restore func(Record) error) error {
 	l := newLoading(j)
 	err := l.run(restore)
 	if errors.Is(err, errDamaged) {
-		j.reset = errors.Is(j.abandon(err), ErrJournalReset)
+		_ = j.abandon(err) // if it fails, Write tries again
 		j.note(nil)
 		return nil
 	}
@@ -229,7 +235,10 @@ func (j *Journal) write(batch []Record, all bool) error {
 		return j.file.db.Update(func(tx *bbolt.Tx) error { return c.apply(tx, batch) })
 	})
 	if errors.Is(err, errDamaged) {
-		return j.abandon(err)
+		if err := j.abandon(err); err != nil {
+			return err
+		}
+		return j.ready()
 	}
 	if err != nil {
 		j.seq++ // the file may have the transaction all the same
@@ -242,7 +251,7 @@ func (j *Journal) write(batch []Record, all bool) error {
 	return nil
 }
 
-// ready sees to it that there is an open file whose records are known.
+// ready sees to it that there is an open file whose records are known. After a reset it says so, once.
 func (j *Journal) ready() error {
 	if j.file == nil {
 		if err := j.reopen(); err != nil {
@@ -261,13 +270,10 @@ func (j *Journal) ready() error {
 	return nil
 }
 
-// reopen opens the file after a failure, or starts over, which is an ErrJournalReset.
+// reopen opens the file after a failure.
 func (j *Journal) reopen() error {
 	if j.begin {
-		if err := j.startOver(); err != nil {
-			return err
-		}
-		return ErrJournalReset
+		return j.startOver()
 	}
 	err := j.openFile()
 	if errors.Is(err, errDamaged) || errors.Is(err, os.ErrNotExist) {
@@ -285,38 +291,30 @@ func (j *Journal) reopen() error {
 	return nil
 }
 
-// abandon sets the file aside and begins a new one. It returns ErrJournalReset, or what keeps it from that; then a later Write goes on with it.
+// abandon gives the file up, since it is damaged or gone, and starts over.
 func (j *Journal) abandon(cause error) error {
-	j.reportDamage(cause)
+	j.config.Logger.Error("the session journal is damaged; it is set aside and a new one begun", "file", j.path, "error", cause)
 	if j.file != nil {
 		j.file.abandon()
 		j.file = nil
 	}
 	j.begin = true
-	if err := j.startOver(); err != nil {
-		return err
-	}
-	return ErrJournalReset
+	return j.startOver()
 }
 
-// startOver makes a new file in the place of the present one, if any, which it sets aside.
+// startOver opens a new file in the place of the present one, if any, which it sets aside. When it fails, ready goes on with it.
 func (j *Journal) startOver() error {
-	j.begin = true // until the new one is there
 	if err := j.setAside(); err != nil {
 		return err
 	}
 	if err := j.create(); err != nil {
 		return err
 	}
-	j.begin = false
+	j.begin, j.reset = false, true
 	j.statsMu.Lock()
 	j.stats.Resets++
 	j.statsMu.Unlock()
-	return nil
-}
-
-func (j *Journal) reportDamage(err error) {
-	j.config.Logger.Error("the session journal is damaged; it is set aside and a new one begun", "file", j.path, "error", err)
+	return j.openFile()
 }
 
 // Close stores all renewed leases and lets go of the file. An error of it means that these, at most LeaseInterval old, are not stored.

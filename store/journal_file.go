@@ -93,7 +93,7 @@ func (j *Journal) readState(tx *bbolt.Tx) error {
 	return nil
 }
 
-// create makes an empty file in the place of the present one, if any.
+// create makes an empty file in the place of the present one, if any. It does not open it.
 func (j *Journal) create() error {
 	if err := j.config.Fault("create"); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (j *Journal) create() error {
 		return err
 	}
 	j.index, j.leases, j.loaded = index{slots: map[string]uint32{}}, leaseTable{interval: j.config.LeaseInterval}, true
-	return j.openFile()
+	return nil
 }
 
 // replace puts a file with what fill stores in the place of the present one, which must be closed by then. A crash leaves either of them, whole.
@@ -150,7 +150,7 @@ func (j *Journal) compactIfSparse() {
 	}
 	err := j.compact()
 	if errors.Is(err, errDamaged) {
-		j.reset = errors.Is(j.abandon(err), ErrJournalReset)
+		_ = j.abandon(err) // if it fails, the next Write tries again
 		return
 	}
 	if err != nil {

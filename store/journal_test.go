@@ -268,9 +268,9 @@ func TestJournalLoadLetsPanicsPass(t *testing.T) {
 	}
 }
 
-// TestJournalStaysBoundedUnderChurn begins and ends two million sessions, of which a thousand live at a time.
+// TestJournalStaysBoundedUnderChurn begins and ends a million sessions, of which a thousand live at a time.
 func TestJournalStaysBoundedUnderChurn(t *testing.T) {
-	const live, perBatch, batches = 1000, 4000, 500
+	const live, perBatch, batches = 1000, 5000, 200
 	dir := t.TempDir()
 	j := openJournal(t, dir, store.JournalConfig{})
 	batch := make([]store.Record, 0, 2*perBatch)

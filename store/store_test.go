@@ -22,6 +22,10 @@ import (
 const holdDir = "ROLLCALL_TEST_HOLD_DIR"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(writeJournalDir); dir != "" {
+		fmt.Fprintln(os.Stderr, writeJournal(dir))
+		os.Exit(1)
+	}
 	if dir := os.Getenv(holdDir); dir != "" {
 		os.Exit(hold(dir))
 	}

@@ -58,14 +58,17 @@ func (n *simNode) checkMembers() {
 	told := map[crdt.Replica]bool{}
 	for _, b := range n.view.Beats(n.clock()) {
 		told[b.Replica] = true
+		if _, ok := n.members[b.Replica.Name]; !ok {
+			w.t.Fatalf("%s tells of %v, which is no member", n.id, b.Replica)
+		}
 	}
 	members := n.view.Members(n.clock())
 	if len(members) != len(n.members) {
 		w.t.Fatalf("%s: %d members, want %d", n.id, len(members), len(n.members))
 	}
 	for _, m := range members {
-		if m.State == Up && !told[m.Replica] {
-			w.t.Fatalf("%s does not tell of %v, which is up", n.id, m.Replica)
+		if (m.State == Up || m.Leaving && m.Silent < forgetAfter) && !told[m.Replica] {
+			w.t.Fatalf("%s does not tell of %+v", n.id, m)
 		}
 		complete = complete && m.State != Down && m.State != Unknown
 		if m.Replica.Incarnation > 0 {
@@ -285,6 +288,29 @@ func TestNobodyIsBlamedForBeingUnreachableDirectly(t *testing.T) {
 				if at > n.startedAt+10*time.Second {
 					t.Fatalf("%s lost %s and found it again", n.id, id)
 				}
+			}
+		}
+	})
+}
+
+// TestStoppedBlamesNobody stops one node for some time in a cluster that is well. The others miss it; it misses nobody.
+func TestStoppedBlamesNobody(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, rapid.Uint64().Draw(t, "seed"), rapid.IntRange(3, 7).Draw(t, "nodes"))
+		w.run(10 * time.Second)
+		stopped := w.nodes[0]
+		stopped.pausedUntil, stopped.wasPaused = w.now+time.Duration(rapid.IntRange(1, 100).Draw(t, "seconds"))*time.Second, true
+		w.run(stopped.pausedUntil - w.now + 5*time.Second)
+		for _, n := range w.nodes {
+			for _, other := range w.nodes {
+				if state := n.view.StateOf(other.replica()); state != Up {
+					t.Fatalf("%s says after all that %v is %v", n.id, other, state)
+				}
+			}
+		}
+		for id, at := range stopped.upEvents {
+			if at > stopped.startedAt+10*time.Second {
+				t.Fatalf("%s, which was stopped, lost %s and found it again", stopped.id, id)
 			}
 		}
 	})

@@ -358,6 +358,9 @@ func (n *simNode) apply(events []Event) {
 			if e.From == e.To || e.From != n.states[e.Replica] {
 				t.Fatalf("%s: %v goes from %v to %v, but was %v", n.id, e.Replica, e.From, e.To, n.states[e.Replica])
 			}
+			if e.To == Up && e.From != Unknown && n.supersededFor(e.Replica) {
+				t.Fatalf("%s: %v goes from %v to %v although it is superseded", n.id, e.Replica, e.From, e.To)
+			}
 			n.states[e.Replica] = e.To
 			if e.From == PermDown {
 				*n.forgot(e.Replica) = [shards]bool{}

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"rollcall/presence"
 )
 
 var (
@@ -34,29 +35,26 @@ type Cluster interface {
 
 // alone is the Cluster of a node that runs by itself.
 type alone struct {
-	config  *Config
-	started time.Time
+	tracker *presence.Tracker
+	version string
 }
 
-func newAlone(config *Config) *alone { return &alone{config: config, started: wallClock(time.Now())} }
-
-func (a *alone) Status() ClusterStatus {
-	stats := a.config.Tracker.Stats()
-	return ClusterStatus{Node: a.config.NodeID, Complete: true, Quorum: true, Members: []ClusterMember{{
-		Id:          a.config.NodeID,
-		Incarnation: int(a.config.Incarnation),
+func (a alone) Status() ClusterStatus {
+	self, stats := a.tracker.Replica(), a.tracker.Stats()
+	return ClusterStatus{Node: self.Name, Complete: true, Quorum: true, Members: []ClusterMember{{
+		Id:          self.Name,
+		Incarnation: int(self.Incarnation),
 		Role:        Leader,
 		State:       Up,
-		Version:     a.config.Version,
-		StartedAt:   &a.started,
+		Version:     a.version,
 		HeardMs:     new(0),
 		Sessions:    stats.Sessions,
 		Presences:   stats.Presences,
 	}}}
 }
 
-func (*alone) Complete() bool                       { return true }
-func (*alone) Remove(context.Context, string) error { return ErrNoCluster }
+func (alone) Complete() bool                       { return true }
+func (alone) Remove(context.Context, string) error { return ErrNoCluster }
 
 // Cluster lists the members.
 func (h *handlers) Cluster(c echo.Context) error {

@@ -166,11 +166,8 @@ type ClusterMember struct {
 	Role ClusterMemberRole `json:"role"`
 
 	// Sessions Sessions that it owns.
-	Sessions int `json:"sessions"`
-
-	// StartedAt When it started, by its own clock. Absent for a member that was never heard.
-	StartedAt *time.Time         `json:"started_at,omitempty"`
-	State     ClusterMemberState `json:"state"`
+	Sessions int                `json:"sessions"`
+	State    ClusterMemberState `json:"state"`
 
 	// Version Of the program. Empty for a member that was never heard.
 	Version string `json:"version"`

@@ -28,10 +28,7 @@ type Config struct {
 	Logger  *slog.Logger      // default: slog.Default()
 
 	Sessions Sessions // where writes go; default: the Tracker, which then owns every session
-	Cluster  Cluster  // default: NodeID alone
-
-	NodeID      string // of this node, without Cluster; default "local"
-	Incarnation uint64 // of this node, without Cluster
+	Cluster  Cluster  // default: this node alone
 
 	// Ready says why the node takes no traffic, which /readyz passes on; it may be several errors, joined. Default: nothing does.
 	Ready func() error
@@ -54,7 +51,6 @@ func (c *Config) setDefaults() {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxMetaBytes = cmp.Or(c.MaxMetaBytes, 4096)
 	c.Version = cmp.Or(c.Version, "devel")
-	c.NodeID = cmp.Or(c.NodeID, "local")
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
@@ -62,7 +58,7 @@ func (c *Config) setDefaults() {
 		c.Sessions = local{c.Tracker}
 	}
 	if c.Cluster == nil {
-		c.Cluster = newAlone(c)
+		c.Cluster = alone{c.Tracker, c.Version}
 	}
 }
 

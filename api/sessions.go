@@ -44,13 +44,11 @@ func (l local) Patch(_ context.Context, topic presence.Topic, key presence.Key, 
 }
 
 func (l local) Untrack(_ context.Context, topic presence.Topic, key presence.Key, session presence.SessionID) error {
-	l.tracker.Untrack(topic, key, session)
-	return nil
+	return l.tracker.Untrack(topic, key, session)
 }
 
 func (l local) Leave(_ context.Context, session presence.SessionID) error {
-	l.tracker.Leave(session)
-	return nil
+	return l.tracker.Leave(session)
 }
 
 func (l local) Heartbeat(_ context.Context, session presence.SessionID) (presence.Lease, error) {

@@ -96,17 +96,17 @@ func (e *elsewhere) Patch(_ context.Context, topic presence.Topic, key presence.
 }
 
 func (e *elsewhere) Untrack(_ context.Context, topic presence.Topic, key presence.Key, session presence.SessionID) error {
-	if e.err == nil {
-		e.owner.Untrack(topic, key, session)
+	if e.err != nil {
+		return e.err
 	}
-	return e.err
+	return e.owner.Untrack(topic, key, session)
 }
 
 func (e *elsewhere) Leave(_ context.Context, session presence.SessionID) error {
-	if e.err == nil {
-		e.owner.Leave(session)
+	if e.err != nil {
+		return e.err
 	}
-	return e.err
+	return e.owner.Leave(session)
 }
 
 func (e *elsewhere) Heartbeat(_ context.Context, session presence.SessionID) (presence.Lease, error) {

@@ -172,11 +172,8 @@ type ClusterMember struct {
 	Role ClusterMemberRole `json:"role"`
 
 	// Sessions Sessions that it owns.
-	Sessions int `json:"sessions"`
-
-	// StartedAt When it started, by its own clock. Absent for a member that was never heard.
-	StartedAt *time.Time         `json:"started_at,omitempty"`
-	State     ClusterMemberState `json:"state"`
+	Sessions int                `json:"sessions"`
+	State    ClusterMemberState `json:"state"`
 
 	// Version Of the program. Empty for a member that was never heard.
 	Version string `json:"version"`
@@ -777,7 +774,7 @@ type ClientInterface interface {
 	// | `up` | Its presences are in lists and streams. |
 	// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
 	// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
-	// | `leaving` | It is shutting down, and hands its sessions to the others. |
+	// | `leaving` | It has shut down in good order, or is about to. Its sessions are with the others. |
 	//
 	// Corresponds with GET /v1/cluster (the `Cluster` operationId).
 	Cluster(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1060,7 +1057,7 @@ func (c *Client) BrowserClient(ctx context.Context, reqEditors ...RequestEditorF
 // | `up` | Its presences are in lists and streams. |
 // | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
 // | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
-// | `leaving` | It is shutting down, and hands its sessions to the others. |
+// | `leaving` | It has shut down in good order, or is about to. Its sessions are with the others. |
 //
 // Corresponds with GET /v1/cluster (the `Cluster` operationId).
 func (c *Client) Cluster(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2701,7 +2698,7 @@ type ClientWithResponsesInterface interface {
 	// | `up` | Its presences are in lists and streams. |
 	// | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
 	// | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
-	// | `leaving` | It is shutting down, and hands its sessions to the others. |
+	// | `leaving` | It has shut down in good order, or is about to. Its sessions are with the others. |
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -4594,7 +4591,7 @@ func (c *ClientWithResponses) BrowserClientWithResponse(ctx context.Context, req
 // | `up` | Its presences are in lists and streams. |
 // | `down` | It was not heard from for `--down-after`. Its presences are hidden, and kept for when it is heard again. |
 // | `permdown` | It was not heard from for `--forget-after`. What it held is forgotten. |
-// | `leaving` | It is shutting down, and hands its sessions to the others. |
+// | `leaving` | It has shut down in good order, or is about to. Its sessions are with the others. |
 //
 // Returns a wrapper object for the known response body format(s).
 //

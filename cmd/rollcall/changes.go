@@ -114,10 +114,15 @@ func metaText(meta rollcallclient.TrackedMeta) string {
 	if err != nil {
 		return "" // cannot be: it came as JSON
 	}
+	return printable(string(text))
+}
+
+// printable returns s without what a terminal would act on.
+func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, string(text))
+	}, s)
 }

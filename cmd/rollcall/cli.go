@@ -44,6 +44,7 @@ type cli struct {
 	Watch   watchCmd   `cmd:"" help:"Watch topics: who is there, then every change."`
 	Topics  topicsCmd  `cmd:"" help:"List the topics that anybody is in."`
 	Count   countCmd   `cmd:"" help:"Count the people and devices in a topic."`
+	Cluster clusterCmd `cmd:"" help:"List the nodes of a cluster, or remove one."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -8,16 +8,21 @@ import (
 
 func TestHelpSaysWhatMatters(t *testing.T) {
 	for args, wants := range map[string][]string{
-		"":       {"serve", "track", "watch", "topics", "count", "version", "Exit codes", "3  the data directory is locked", "4  the address cannot", "ROLLCALL_MAX_TTL"},
+		"":       {"serve", "track", "watch", "topics", "count", "cluster list", "cluster remove", "version", "Exit codes", "3  the data directory is locked", "4  the address cannot", "ROLLCALL_MAX_TTL"},
 		"--help": {"Exit codes", "watch"},
 		"serve --help": {"Network:", "Data:", "Sessions:", "Streams:", "Operation:", "--config=FILE", `--addr="127.0.0.1:7700"`, "--insecure-open",
-			"--allow-origin=ORIGIN,...", "--max-body=1MiB", `--data-dir="./rollcall-data"`, "--default-ttl=30s", "--min-ttl=1s", "--max-ttl=1h",
+			"--allow-origin=ORIGIN,...", "--max-body=1MiB", `--data-dir="./rollcall-data"`, "--journal-interval=100ms",
+			"Cluster:", "--cluster-addr=HOST:PORT", "--cluster-advertise=HOST:PORT", "--advertise=HOST:PORT", "--join=HOST:PORT,...", "--cluster-secret-file=FILE",
+			"--cluster-cert=FILE", "--cluster-key=FILE", "--cluster-ca=FILE", "--down-after=10s", "--forget-after=20m", "--default-ttl=30s", "--min-ttl=1s", "--max-ttl=1h",
 			"--max-meta=4KiB", "--diff-window=50ms", "--keepalive=15s", "--write-timeout=10s", "--resume-memory=64MiB", "--drain=10s",
 			`--log-level="info"`, `--log-format="text"`, "Examples:", "Durations are written"},
-		"track --help":  {"<topic> <key>", "--meta", "--session=ID", "--ttl=30s", "--show-session", `--url="http://127.0.0.1:7700"`, "Examples:"},
-		"watch --help":  {"<topic> ...", "--json", "+ Alice (2 devices)", "Examples:"},
-		"topics --help": {"--prefix=TEXT", "--json", "Examples:"},
-		"count --help":  {"<topic>", "--json"},
+		"track --help":          {"<topic> <key>", "--meta", "--session=ID", "--ttl=30s", "--show-session", `--url="http://127.0.0.1:7700"`, "Examples:"},
+		"watch --help":          {"<topic> ...", "--json", "+ Alice (2 devices)", "Examples:"},
+		"topics --help":         {"--prefix=TEXT", "--json", "Examples:"},
+		"count --help":          {"<topic>", "--json"},
+		"cluster --help":        {"cluster list", "cluster remove", "Examples:"},
+		"cluster list --help":   {"--watch", "--json", "--interval=1s", "--url", "HEARD", "LAG", "Examples:"},
+		"cluster remove --help": {"<id>", "--url", "Examples:"},
 	} {
 		con, stdout, stderr := recorded()
 		if code := run(t.Context(), strings.Fields(args), con); code != exitFine || stderr.Len() > 0 {
@@ -47,8 +52,13 @@ func TestUsageMistakes(t *testing.T) {
 		"track lobby Alice --meta null":    "--meta must be a JSON object",
 		"watch":                            `expected "<topic> ..."`,
 		"watch lobby --url localhost:7700": `--url "localhost:7700" is not a URL`,
+		"track lobby Alice --url x":        `--url "x" is not a URL`,
 		"count lobby --url http://":        `--url "http://" is not a URL`,
 		"topics --url ftp://x":             `--url "ftp://x" is not a URL`,
+		"cluster dance":                    "unexpected argument dance",
+		"cluster remove":                   `expected "<id>"`,
+		"cluster --url ftp://x":            `--url "ftp://x" is not a URL`,
+		"cluster --watch --interval 1ms":   "--interval is 1ms; it must be at least 100ms",
 	} {
 		con, stdout, stderr := recorded()
 		code := run(t.Context(), strings.Fields(args), con)

@@ -272,7 +272,7 @@ func TestClientsSayWhenThereIsNoNode(t *testing.T) {
 		other.URL:   "not as rollcall does",
 		missing.URL: "not as rollcall does",
 	} {
-		for _, args := range [][]string{{"track", "lobby", "Alice"}, {"watch", "lobby"}, {"count", "lobby"}, {"topics"}} {
+		for _, args := range [][]string{{"track", "lobby", "Alice"}, {"watch", "lobby"}, {"count", "lobby"}, {"topics"}, {"cluster"}, {"cluster", "remove", "x"}} {
 			con, _, stderr := recorded()
 			code := run(t.Context(), append(args, "--url", base), con)
 			if code != exitFailure || !strings.Contains(stderr.String(), want) {

@@ -31,7 +31,18 @@ type NodeConfig struct {
 	AllowOrigins []string
 	MaxBodyBytes int64
 
-	DataDir string
+	DataDir         string
+	JournalInterval time.Duration // between two writes of the journal, and so the most that a crash loses. Default 100 ms
+
+	ClusterAddr      string   // to listen on for other nodes; "" is a node that runs by itself
+	ClusterAdvertise string   // host:port by which other nodes reach ClusterAddr. Default: what is listened on
+	Advertise        string   // host:port by which clients reach Addr, for others to tell. Default: what is listened on, see advertised
+	Join             []string // cluster addresses of members, of which one must answer when the node is no member yet
+	// What the nodes know each other by: a file with the secret that all have, or PEM files for TLS on both sides, or both.
+	ClusterSecretFile                  string
+	ClusterCert, ClusterKey, ClusterCA string
+	DownAfter                          time.Duration // silence of a node after which its presences are hidden. Default 10 s
+	ForgetAfter                        time.Duration // silence of a node after which they are forgotten. Default 20 min
 
 	DefaultTTL, MinTTL, MaxTTL time.Duration
 	MaxMetaBytes               int

@@ -20,7 +20,10 @@ type serveCmd struct {
 	AllowOrigin  []string `group:"Network:" placeholder:"ORIGIN" help:"Origin of web pages that may use the node from a browser: https://app.example.com, https://*.example.com, or * for all. Can be repeated."`
 	MaxBody      byteSize `group:"Network:" default:"1MiB" help:"Largest body of a request."`
 
-	DataDir string `group:"Data:" default:"./rollcall-data" help:"Directory for what the node must not forget, made if it is not there. One process at a time can use it."`
+	DataDir         string        `group:"Data:" default:"./rollcall-data" help:"Directory for what the node must not forget, made if it is not there. One process at a time can use it."`
+	JournalInterval time.Duration `group:"Data:" default:"100ms" help:"Time between two writes of the journal, and so what a crash may lose of the latest changes."`
+
+	clusterFlags
 
 	DefaultTTL time.Duration `group:"Sessions:" default:"30s" help:"Time that a session lives without renewal, if it asks for no other. Whole seconds."`
 	MinTTL     time.Duration `group:"Sessions:" default:"1s" help:"Shortest ttl that a session may ask for. Whole seconds."`
@@ -48,6 +51,8 @@ Examples:
     rollcall serve --addr 127.0.0.1:0 --data-dir /tmp/rollcall --log-level warn
     rollcall serve --config /etc/rollcall.yaml
     ROLLCALL_MAX_TTL=10m rollcall serve --allow-origin https://app.example.com
+    rollcall serve --cluster-addr 10.0.0.1:7701 --cluster-secret-file /etc/rollcall.secret
+    rollcall serve --cluster-addr 10.0.0.2:7701 --cluster-secret-file /etc/rollcall.secret --join 10.0.0.1:7701
 
 Once the node takes requests, stdout gets the line "rollcall is ready on http://HOST:PORT"; the log goes to stderr. SIGTERM or Ctrl-C
 stops the node in good order, a second one at once.`
@@ -94,12 +99,14 @@ func (c *serveCmd) Validate() error {
 	check(c.MaxBody >= c.MaxMeta+bodyOverhead, "--max-body is %v; to hold a meta of --max-meta (%v) it must be at least %v",
 		c.MaxBody, c.MaxMeta, c.MaxMeta+bodyOverhead)
 	check(c.ResumeMemory >= 1<<20, "--resume-memory is %v; it must be at least 1MiB", c.ResumeMemory)
-	return errors.Join(errs...)
+	check(c.JournalInterval >= minJournalInterval, "--journal-interval is %v; it must be at least %v", c.JournalInterval, minJournalInterval)
+	return errors.Join(append(errs, c.validate()...)...)
 }
 
 const (
-	minInterval  = 100 * time.Millisecond
-	bodyOverhead = 2 << 10 // what a request needs besides its meta
+	minInterval        = 100 * time.Millisecond
+	minJournalInterval = time.Millisecond
+	bodyOverhead       = 2 << 10 // what a request needs besides its meta
 )
 
 // Run serves until ctx is done, and then stops in good order.
@@ -133,22 +140,33 @@ func (c *serveCmd) nodeConfig(logger *slog.Logger) NodeConfig {
 		window = -1 // in the configuration of a node zero is the default
 	}
 	return NodeConfig{
-		Addr:         c.Addr,
-		InsecureOpen: c.InsecureOpen,
-		AllowOrigins: c.AllowOrigin,
-		MaxBodyBytes: int64(c.MaxBody),
-		DataDir:      c.DataDir,
-		DefaultTTL:   c.DefaultTTL,
-		MinTTL:       c.MinTTL,
-		MaxTTL:       c.MaxTTL,
-		MaxMetaBytes: int(c.MaxMeta),
-		DiffWindow:   window,
-		KeepAlive:    c.Keepalive,
-		WriteTimeout: c.WriteTimeout,
-		ResumeBytes:  int64(c.ResumeMemory),
-		Drain:        c.Drain,
-		Logger:       logger,
-		Version:      programVersion(),
+		Addr:              c.Addr,
+		InsecureOpen:      c.InsecureOpen,
+		AllowOrigins:      c.AllowOrigin,
+		MaxBodyBytes:      int64(c.MaxBody),
+		DataDir:           c.DataDir,
+		JournalInterval:   c.JournalInterval,
+		ClusterAddr:       c.ClusterAddr,
+		ClusterAdvertise:  c.ClusterAdvertise,
+		Advertise:         c.Advertise,
+		Join:              c.Join,
+		ClusterSecretFile: c.ClusterSecretFile,
+		ClusterCert:       c.ClusterCert,
+		ClusterKey:        c.ClusterKey,
+		ClusterCA:         c.ClusterCA,
+		DownAfter:         c.DownAfter,
+		ForgetAfter:       c.ForgetAfter,
+		DefaultTTL:        c.DefaultTTL,
+		MinTTL:            c.MinTTL,
+		MaxTTL:            c.MaxTTL,
+		MaxMetaBytes:      int(c.MaxMeta),
+		DiffWindow:        window,
+		KeepAlive:         c.Keepalive,
+		WriteTimeout:      c.WriteTimeout,
+		ResumeBytes:       int64(c.ResumeMemory),
+		Drain:             c.Drain,
+		Logger:            logger,
+		Version:           programVersion(),
 	}
 }
 

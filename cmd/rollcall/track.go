@@ -35,9 +35,9 @@ Examples:
     rollcall track room:lobby Bob --meta '{"device":"phone"}' --ttl 10s`
 }
 
-// Validate checks what the node would refuse.
+// Validate checks what the node would refuse, and what all clients check.
 func (c *trackCmd) Validate() error {
-	var errs []error
+	errs := []error{c.clientFlags.Validate()}
 	if c.TTL < time.Second || c.TTL%time.Second != 0 {
 		errs = append(errs, fmt.Errorf("--ttl is %v; it must be whole seconds, at least 1s", c.TTL))
 	}

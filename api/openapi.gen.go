@@ -169,7 +169,7 @@ type ClusterMember struct {
 	Sessions int                `json:"sessions"`
 	State    ClusterMemberState `json:"state"`
 
-	// Version Of the program. Empty for a member that was never heard.
+	// Version Of the program. Empty while it is not known.
 	Version string `json:"version"`
 }
 

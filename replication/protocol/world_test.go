@@ -309,8 +309,11 @@ func (n *simNode) listen(m message) {
 	}
 }
 
-// supersededFor tells whether the node has heard of a later incarnation.
+// supersededFor tells whether the node has heard of, or is, a later incarnation.
 func (n *simNode) supersededFor(replica crdt.Replica) bool {
+	if replica.Name == n.id {
+		return replica.Incarnation < n.incarnation
+	}
 	for other := range n.heard {
 		if other.Name == replica.Name && other.Incarnation > replica.Incarnation {
 			return true

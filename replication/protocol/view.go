@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -80,10 +81,15 @@ func (v *View) SetMembers(ids []string, now time.Duration) []Event {
 func (v *View) Receive(beats []Beat, now time.Duration) []Event {
 	var events []Event
 	running := v.clock.read(now)
-	for _, beat := range beats {
+	for _, beat := range slices.SortedFunc(slices.Values(beats), byNameLatestFirst) {
 		events = v.receive(events, beat, now, running)
 	}
 	return events
+}
+
+// byNameLatestFirst sees to it that a replica which is about to be superseded is not shown before.
+func byNameLatestFirst(a, b Beat) int {
+	return cmp.Or(strings.Compare(a.Replica.Name, b.Replica.Name), cmp.Compare(b.Replica.Incarnation, a.Replica.Incarnation))
 }
 
 func (v *View) receive(events []Event, beat Beat, now, running time.Duration) []Event {

@@ -293,7 +293,8 @@ func (n *simNode) deliver(m message) {
 
 // listen keeps the referee's account: a higher count is news, as old as it was at its sender plus the way.
 func (n *simNode) listen(m message) {
-	for _, replica := range slices.SortedFunc(maps.Keys(m.hearsay), crdt.Replica.Compare) {
+	latestFirst := func(a, b crdt.Replica) int { return b.Compare(a) }
+	for _, replica := range slices.SortedFunc(maps.Keys(m.hearsay), latestFirst) {
 		theirs := m.hearsay[replica]
 		if replica == n.replica() {
 			continue

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,19 +45,28 @@ func check(file *os.File, tx *bbolt.Tx) error {
 	}
 	pageSize := tx.DB().Info().PageSize
 	c := &checker{file: file, tx: tx, pageSize: pageSize, pages: uint64(tx.Size()) / uint64(pageSize), used: map[uint64]bool{0: true, 1: true}}
-	if err := c.checkPage(uint64(tx.Cursor().Bucket().Root())); err != nil {
+	if err := c.checkPage(uint64(tx.Cursor().Bucket().Root()), keyRange{}); err != nil {
 		return err
 	}
 	return c.checkFree()
 }
 
+// keyRange is where the keys of a page must lie, as its parent says: bbolt finds no others.
+type keyRange struct {
+	from, to []byte // from is in it, to is not; nil for no bound
+}
+
+func (r keyRange) contains(key []byte) bool {
+	return (r.from == nil || bytes.Compare(key, r.from) >= 0) && (r.to == nil || bytes.Compare(key, r.to) < 0)
+}
+
 // checkPage checks the page id and all below it.
-func (c *checker) checkPage(id uint64) error {
+func (c *checker) checkPage(id uint64, keys keyRange) error {
 	page, err := c.usePage(id)
 	if err != nil {
 		return err
 	}
-	return c.checkElements(id, page)
+	return c.checkElements(id, page, keys)
 }
 
 // usePage returns the page id with those that continue it, and notes that they are in use.
@@ -87,22 +97,38 @@ func (c *checker) usePage(id uint64) ([]byte, error) {
 }
 
 // checkElements checks a page, which for the page of an inline bucket has the id 0 and is a part of another one.
-func (c *checker) checkElements(id uint64, page []byte) error {
+func (c *checker) checkElements(id uint64, page []byte, keys keyRange) error {
 	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
 	elements := page[pageHeaderBytes:]
 	if len(elements) < count*elementBytes {
 		return fmt.Errorf("page %d claims %d elements", id, count)
 	}
+	keyOf := leafKey
+	if flags == branchFlag {
+		keyOf = branchKey
+	}
 	for i := range count {
+		if flags != leafFlag && (flags != branchFlag || id == 0) {
+			return fmt.Errorf("page %d is of the unknown type %#x", id, flags)
+		}
 		element := elements[i*elementBytes:]
-		var err error
-		switch {
-		case flags == branchFlag && id != 0:
-			err = c.checkBranchElement(element)
-		case flags == leafFlag:
+		key, err := keyOf(element)
+		if err != nil {
+			return err
+		}
+		below := keyRange{from: key, to: keys.to}
+		if i+1 < count {
+			if below.to, err = keyOf(elements[(i+1)*elementBytes:]); err != nil {
+				return err
+			}
+		}
+		if !keys.contains(key) || !below.contains(key) {
+			return fmt.Errorf("page %d has its keys out of order", id)
+		}
+		if flags == branchFlag {
+			err = c.checkPage(binary.NativeEndian.Uint64(element[8:]), below)
+		} else {
 			err = c.checkLeafElement(element)
-		default:
-			err = fmt.Errorf("page %d is of the unknown type %#x", id, flags)
 		}
 		if err != nil {
 			return err
@@ -111,16 +137,24 @@ func (c *checker) checkElements(id uint64, page []byte) error {
 	return nil
 }
 
-// checkBranchElement checks the element at the start of rest, which goes on to the end of the page.
-func (c *checker) checkBranchElement(rest []byte) error {
-	pos, keySize := uint64(binary.NativeEndian.Uint32(rest)), uint64(binary.NativeEndian.Uint32(rest[4:]))
-	if pos+keySize > uint64(len(rest)) {
-		return errors.New("a key ends beyond its page")
-	}
-	return c.checkPage(binary.NativeEndian.Uint64(rest[8:]))
+// branchKey returns the key of the element at the start of rest, which goes on to the end of the page.
+func branchKey(rest []byte) ([]byte, error) {
+	return keyAt(rest, binary.NativeEndian.Uint32(rest), binary.NativeEndian.Uint32(rest[4:]))
 }
 
-// checkLeafElement is as checkBranchElement.
+// leafKey is as branchKey.
+func leafKey(rest []byte) ([]byte, error) {
+	return keyAt(rest, binary.NativeEndian.Uint32(rest[4:]), binary.NativeEndian.Uint32(rest[8:]))
+}
+
+func keyAt(rest []byte, pos, size uint32) ([]byte, error) {
+	if uint64(pos)+uint64(size) > uint64(len(rest)) {
+		return nil, errors.New("a key ends beyond its page")
+	}
+	return rest[pos:][:size], nil
+}
+
+// checkLeafElement checks the element at the start of rest, whose key has been checked.
 func (c *checker) checkLeafElement(rest []byte) error {
 	flags, pos := binary.NativeEndian.Uint32(rest), uint64(binary.NativeEndian.Uint32(rest[4:]))
 	keySize, valueSize := uint64(binary.NativeEndian.Uint32(rest[8:])), uint64(binary.NativeEndian.Uint32(rest[12:]))
@@ -135,12 +169,12 @@ func (c *checker) checkLeafElement(rest []byte) error {
 		return errors.New("a bucket is too short")
 	}
 	if root := binary.NativeEndian.Uint64(bucket); root != 0 {
-		return c.checkPage(root)
+		return c.checkPage(root, keyRange{})
 	}
 	if len(bucket) < bucketHeaderBytes+pageHeaderBytes {
 		return errors.New("a bucket is too short")
 	}
-	return c.checkElements(0, bucket[bucketHeaderBytes:])
+	return c.checkElements(0, bucket[bucketHeaderBytes:], keyRange{})
 }
 
 // checkFree checks that every page is either used or free, and that the list of free pages names no other.

@@ -82,6 +82,8 @@ func TestCheckOfABranchPage(t *testing.T) {
 		"too many children":   {func(page []byte, _ uint64) { binary.NativeEndian.PutUint16(page[10:], 60000) }, "claims 60000 elements"},
 		"longer than it is":   {func(page []byte, _ uint64) { binary.NativeEndian.PutUint32(page[12:], 1<<30) }, "ends beyond the file"},
 		"another page's id":   {func(page []byte, id uint64) { binary.NativeEndian.PutUint64(page, id+1) }, "calls itself"},
+		"a lower key":         {func(page []byte, _ uint64) { secondKey(page)[0] = 0 }, "out of order"},
+		"a higher key":        {func(page []byte, _ uint64) { secondKey(page)[0] = 0xff }, "out of order"},
 		"of an unknown type":  {func(page []byte, _ uint64) { binary.NativeEndian.PutUint16(page[8:], 0x40) }, "unknown type 0x40"},
 		"over its neighbours": {func(page []byte, _ uint64) { binary.NativeEndian.PutUint32(page[12:], 3) }, "page"},
 	} {
@@ -101,6 +103,11 @@ func TestCheckOfABranchPage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// secondKey returns that of the second element of a branch page: lowering the first one would do no harm.
+func secondKey(page []byte) []byte {
+	return page[pageHeaderBytes+elementBytes+binary.NativeEndian.Uint32(page[pageHeaderBytes+elementBytes:]):]
 }
 
 // reachableBranch returns the number of a branch page that is in use.

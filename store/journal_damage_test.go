@@ -136,7 +136,7 @@ func TestJournalOfRandomDamage(t *testing.T) {
 	var intact, partly, lost int
 	for round := range 300 {
 		file := bytes.Clone(valid)
-		switch round % 5 {
+		switch round % 6 {
 		case 0: // one bit
 			file[random.IntN(len(file))] ^= 1 << random.IntN(8)
 		case 1: // one bit of a page's header or first elements
@@ -148,7 +148,13 @@ func TestJournalOfRandomDamage(t *testing.T) {
 			}
 		case 3: // a page is another one's copy, as of a write that went astray
 			copy(file[random.IntN(len(file)/page)*page:][:page], file[random.IntN(len(file)/page)*page:])
-		case 4:
+		case 4: // one bit of what leads to other pages
+			at := random.IntN(len(file)/page) * page
+			for file[at+8] != 1 {
+				at = (at + page) % len(file)
+			}
+			file[at+random.IntN(page)] ^= 1 << random.IntN(8)
+		case 5:
 			file = file[:1+random.IntN(len(file)-1)]
 		}
 		switch _, stats := checkDamaged(t, file, held); {

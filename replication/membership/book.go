@@ -22,9 +22,21 @@ func (m *Membership) best() []record {
 	return m.bestLocked()
 }
 
-// addr is where a member is.
+// record is what is known of a member, or of one that raft still counts as one.
+func (m *Membership) record(id string) (record, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r, found := find(m.bestLocked(), id); found {
+		return r, true
+	}
+	if at := slices.IndexFunc(m.saved.Departed, func(r record) bool { return r.ID == id }); at >= 0 {
+		return m.saved.Departed[at], true
+	}
+	return record{}, false
+}
+
 func (m *Membership) addr(id string) (string, bool) {
-	r, found := find(m.best(), id)
+	r, found := m.record(id)
 	return r.ClusterAddr, found
 }
 
@@ -39,9 +51,13 @@ func (m *Membership) cluster() string {
 }
 
 func (m *Membership) greeting() greeting {
+	var servers []string
+	for _, server := range m.servers() {
+		servers = append(servers, string(server.ID))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return greeting{From: m.self, Cluster: m.saved.List.Cluster, Index: m.saved.List.Index, Members: m.bestLocked()}
+	return greeting{From: m.self, Cluster: m.saved.List.Cluster, Index: m.saved.List.Index, Members: m.bestLocked(), Servers: servers}
 }
 
 // learn takes what another member knows, and returns whether that shows that this node was removed.
@@ -65,7 +81,8 @@ func (m *Membership) learn(g greeting) (removed bool) {
 		m.outdoLocked(g.Members[at])
 		return false
 	}
-	return g.Index >= max(known.Index, m.saved.JoinedAt) // else it has merely not heard of us yet
+	// With an older list the other has merely not heard of us yet. And as long as raft counts us our vote may be needed, even to do without us.
+	return g.Index >= max(known.Index, m.saved.JoinedAt) && !slices.Contains(g.Servers, m.self.ID)
 }
 
 // outdoLocked raises the revision above that of an older word of this node. There is one that it does not know of when its disk was lost or set back.

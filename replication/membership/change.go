@@ -33,6 +33,7 @@ func (m *Membership) Remove(ctx context.Context, id string) error {
 		}
 		err := m.remove(ctx, id)
 		if err == nil || uncertain && errors.Is(err, ErrUnknownMember) { // what failed has taken effect after all
+			m.awaitGone(ctx, id)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -49,6 +50,21 @@ func (m *Membership) Remove(ctx context.Context, id string) error {
 		case <-ctx.Done():
 		case <-m.ctx.Done():
 		case <-time.After(retryTime):
+		}
+	}
+}
+
+// awaitGone waits until raft does without the removed member, so that it can be stopped at once; but not for ever, since removed it is.
+func (m *Membership) awaitGone(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, m.config.patience())
+	defer cancel()
+	for slices.ContainsFunc(m.servers(), func(s raft.Server) bool { return string(s.ID) == id }) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.ctx.Done(): // this was the one
+			return
+		case <-time.After(retryTime / 10):
 		}
 	}
 }
@@ -92,20 +108,13 @@ func (m *Membership) remove(ctx context.Context, id string) error {
 	return err
 }
 
-// strikeOff is remove at the leader. It has the removed one told: raft will not speak to it any more.
+// strikeOff is remove at the leader.
 func (m *Membership) strikeOff(ctx context.Context, id string) error {
-	r, known := find(m.best(), id)
-	if _, err := m.propose(ctx, command{Kind: removeCommand, Member: record{ID: id}}); err != nil {
-		return err
+	_, err := m.propose(ctx, command{Kind: removeCommand, Member: record{ID: id}})
+	if err == nil {
+		m.log.Info("removed a member", "node", id)
 	}
-	m.log.Info("removed a member", "node", id)
-	if known && id != m.config.ID {
-		m.mu.Lock()
-		m.struckOff = append(m.struckOff, r)
-		m.mu.Unlock()
-		m.stir()
-	}
-	return nil
+	return err
 }
 
 func (m *Membership) leaderAddr() (string, error) {
@@ -238,14 +247,15 @@ func (m *Membership) raftError(err error) error {
 // noQuorum says who is missing.
 func (m *Membership) noQuorum() error {
 	var silent []string
-	voters, best := 0, m.best()
+	voters := 0
 	for _, server := range m.servers() {
 		if server.Suffrage != raft.Voter {
 			continue
 		}
 		voters++
-		if r, _ := find(best, string(server.ID)); r.ID != m.config.ID && !m.isWell(r.ID) {
-			silent = append(silent, r.ID+" at "+r.ClusterAddr)
+		if id := string(server.ID); id != m.config.ID && !m.isWell(id) {
+			addr, _ := m.addr(id)
+			silent = append(silent, id+" at "+addr)
 		}
 	}
 	sentence := "the cluster has no leader at present; try again"

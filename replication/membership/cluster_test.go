@@ -559,6 +559,21 @@ func TestRemoveOfWhatCannotBeRemoved(t *testing.T) {
 	})
 }
 
+func TestARemovedNodeCanBeKilledAtOnce(t *testing.T) {
+	for removed := range 2 {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			nodes := c.startAll(2)
+			at := 1 - removed
+			c.remove(nodes[at], nodes[removed].id)
+			c.kill(nodes[removed])
+			c.awaitAgreement(nodes[at])
+			c.stop(nodes[at])
+			c.start(nodes[at].id, nodes[at].port.addr)
+			c.awaitAgreement(nodes[at])
+		})
+	}
+}
+
 func TestRemoveHeedsItsContextAndClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		nodes := c.startAll(3)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // rejoinAfter is how long a node that was taken waits for raft to reach it before it asks again, in intervals.
@@ -52,10 +54,7 @@ func (m *Membership) helloRound() {
 	if leader != "" && leader != m.config.ID && len(others) > 0 {
 		others = []record{others[rand.IntN(len(others))]}
 	}
-	m.mu.Lock()
-	others = append(others, m.struckOff...)
-	m.struckOff = nil
-	m.mu.Unlock()
+	others = append(others, m.dropDeparted()...)
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	for _, r := range others {
@@ -69,6 +68,22 @@ func (m *Membership) helloRound() {
 			calls.Go(func() { m.helloJoin(addr) })
 		}
 	}
+}
+
+// dropDeparted forgets, and returns, those that raft does without by now. They are to be told: raft does not speak to them any more.
+func (m *Membership) dropDeparted() (dropped []record) {
+	servers := m.servers()
+	m.mu.Lock()
+	for _, r := range m.saved.Departed {
+		if !slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == r.ID }) {
+			dropped = append(dropped, r)
+		}
+	}
+	m.mu.Unlock()
+	if len(dropped) > 0 {
+		_ = m.save(func(s *saved) { s.Departed = without(s.Departed, dropped) })
+	}
+	return dropped
 }
 
 // helloJoin greets an address of which nothing is known but that there should be a member.

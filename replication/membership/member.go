@@ -83,6 +83,13 @@ func (r record) member(role Role) Member {
 	return Member{ID: r.ID, ClusterAddr: r.ClusterAddr, PublicAddr: r.PublicAddr, Version: r.Version, Role: role}
 }
 
+// without returns records without the members that are in others.
+func without(records, others []record) []record {
+	return slices.DeleteFunc(slices.Clone(records), func(r record) bool {
+		return slices.ContainsFunc(others, func(other record) bool { return other.ID == r.ID })
+	})
+}
+
 func compareID(r record, id string) int { return cmp.Compare(r.ID, id) }
 
 // find looks for id in records, which are sorted by it.

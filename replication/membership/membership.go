@@ -47,7 +47,6 @@ type Membership struct {
 	askedAt    time.Time         // when it did
 	newer      map[string]record // what hellos told that raft has not yet
 	contacts   map[string]contact
-	struckOff  []record  // members that are to be told so
 	leaderless time.Time // since when no leader is known; zero while one is
 }
 
@@ -57,6 +56,8 @@ type saved struct {
 	Removed  bool   `cbor:"2,keyasint"`
 	JoinedAt uint64 `cbor:"3,keyasint"` // the list's index that the cluster had when it took us
 	List     list   `cbor:"4,keyasint"`
+	// Departed are off the list but may still be servers of raft's, which needs them until it has agreed on doing without.
+	Departed []record `cbor:"5,keyasint,omitempty"`
 }
 
 // contact is the last answer to a hello.
@@ -143,7 +144,7 @@ func (m *Membership) restoreRemoved() error {
 	if err := m.disk.forget(); err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
-	return m.save(func(s *saved) { s.List, s.JoinedAt = list{}, 0 }) // it stays removed until it has joined
+	return m.save(func(s *saved) { s.List, s.Departed, s.JoinedAt = list{}, nil, 0 }) // it stays removed until it has joined
 }
 
 func corrupt(cause error) error {
@@ -293,6 +294,7 @@ func (m *Membership) list() list {
 func (m *Membership) setList(next list) {
 	_, member := find(next.Members, m.self.ID)
 	_ = m.save(func(s *saved) {
+		s.Departed = without(slices.Concat(s.Departed, s.List.Members), next.Members)
 		s.List = next
 		s.Removed = s.Removed && !member
 	})

@@ -31,6 +31,7 @@ type greeting struct {
 	Cluster string   `cbor:"2,keyasint"` // "" before the node has joined one
 	Index   uint64   `cbor:"3,keyasint"` // list.Index
 	Members []record `cbor:"4,keyasint"` // those of the list, with the newest addresses that the sender knows
+	Servers []string `cbor:"5,keyasint"` // whom raft counts
 }
 
 // joining asks for a place in the list or, with Update, for new words in the place that there is.

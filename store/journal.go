@@ -65,7 +65,7 @@ type JournalStats struct {
 	Commits    uint64        // transactions since the journal was opened
 	CommitTime time.Duration // that they took, in all
 	LastCommit time.Time     // when the last one ended, zero for none
-	Failures   uint64        // Writes that failed
+	Failures   uint64        // Writes that failed, and what else did of which Err tells
 	Damaged    uint64        // records and pages of leases that were skipped because their checksums were wrong
 	Resets     uint64        // how often a damaged or lost file was replaced by a new one
 	Err        error         // why the last Write or Close failed, nil if it did not: what has been written is durable
@@ -106,6 +106,7 @@ func OpenJournal(dir string, config JournalConfig) (*Journal, error) {
 	switch {
 	case err == nil:
 		j.compactIfSparse()
+		j.begin = j.file == nil // the disk failed just then, and Load will restore nothing
 		j.note(nil)
 	case errors.Is(err, ErrLocked):
 		return nil, err
@@ -157,7 +158,9 @@ func (j *Journal) load(restore func(Record) error) error {
 	l := newLoading(j)
 	err := l.run(restore)
 	if errors.Is(err, errDamaged) {
-		_ = j.abandon(err) // if it fails, Write tries again
+		if err := j.abandon(err); err != nil { // Write tries again
+			j.fail(err)
+		}
 		j.note(nil)
 		return nil
 	}
@@ -170,7 +173,7 @@ func (j *Journal) load(restore func(Record) error) error {
 }
 
 // LastWrite is the time, on the wall clock, of the last commit; before the first one of this run, that of the runs before: when the node was last
-// known to live, within LeaseInterval. Zero if there was none. For leases that count from the end of a process, such as those of
+// known to live, within LeaseInterval if it had records. Zero if there was none. For leases that count from the end of a process, such as those of
 // sessions with an open stream.
 func (j *Journal) LastWrite() time.Time {
 	j.mu.Lock()
@@ -261,6 +264,9 @@ func (j *Journal) ready() error {
 	if !j.loaded {
 		if err := j.load(func(Record) error { return nil }); err != nil {
 			return err
+		}
+		if j.file == nil { // damaged
+			return j.Stats().Err
 		}
 	}
 	if j.reset {

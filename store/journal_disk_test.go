@@ -267,6 +267,38 @@ func TestJournalOpenedOnAFailingDisk(t *testing.T) {
 	}
 }
 
+// TestJournalDamagedBeforeLoadOnAFullDisk: the new file waits for the disk, too.
+func TestJournalDamagedBeforeLoadOnAFullDisk(t *testing.T) {
+	dir, fault := t.TempDir(), false
+	before := openDirty(t, dir, JournalConfig{})
+	before.change(0, 5000)
+	before.wantWorking(t, 0)
+	before.wantStored(t, dir)
+	d := openDirty(t, dir, JournalConfig{Fault: func(op string) error {
+		if fault && op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	}})
+	if err := d.j.Load(func(r Record) error {
+		d.all[r.Key] = Record{Key: r.Key, Value: make([]byte, len(r.Value)), Deadline: r.Deadline}
+		if fault {
+			return nil
+		}
+		fault = true
+		return os.Truncate(filepath.Join(dir, journalName), 500_000)
+	}); err != nil || len(d.all) == 0 || len(d.all) == 5000 {
+		t.Fatalf("Load = %v with %d records, want a part of them", err, len(d.all))
+	}
+	if err := d.j.Stats().Err; !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Stats tell of %v, want ENOSPC", err)
+	}
+	d.wantFailing(t, 0, syscall.ENOSPC)
+	fault = false
+	d.wantWorking(t, 1)
+	d.wantStored(t, dir)
+}
+
 // TestJournalDeletedWhileItCouldNotBeWritten: the journal does not take an empty file for its own.
 func TestJournalDeletedWhileItCouldNotBeWritten(t *testing.T) {
 	dir, fault := t.TempDir(), false

@@ -4,32 +4,37 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // Handler serves the requests of other nodes: POST below /cluster/v1/members. Whoever can reach it can change the list, so it belongs behind
 // the cluster port's credentials.
 func (m *Membership) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+helloPath, serve(m.serveHello))
-	mux.HandleFunc("POST "+joinPath, serve(m.serveJoin))
-	mux.HandleFunc("POST "+removePath, serve(m.serveRemove))
+	mux.HandleFunc("POST "+helloPath, serve(m.config.CallTimeout, m.serveHello))
+	mux.HandleFunc("POST "+joinPath, serve(m.config.CallTimeout, m.serveJoin))
+	mux.HandleFunc("POST "+removePath, serve(m.config.CallTimeout, m.serveRemove))
 	return mux
 }
 
-// serve decodes a request and encodes its answer or error.
-func serve[Request any](answer func(*http.Request, Request) (greeting, error)) http.HandlerFunc {
+// serve decodes a request and encodes its answer or error. timeout is for reading the one and for writing the other.
+func serve[Request any](timeout time.Duration, answer func(*http.Request, Request) (greeting, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		connection := http.NewResponseController(w) // that of a test has no deadlines
+		_ = connection.SetReadDeadline(time.Now().Add(timeout))
 		var request Request
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessageBytes))
 		if err == nil {
 			err = decode(body, &request)
 		}
+		_ = connection.SetReadDeadline(time.Time{})
 		var g greeting
 		if err != nil {
 			err = fmt.Errorf("%w: %w", errBadRequest, err)
 		} else {
 			g, err = answer(r, request)
 		}
+		_ = connection.SetWriteDeadline(time.Now().Add(timeout))
 		w.Header().Set("Content-Type", contentType)
 		if err != nil {
 			p, status := problemOf(err)

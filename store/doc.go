@@ -4,6 +4,9 @@
 // It is the only package that opens files. The file is a bbolt database named rollcall.db; every value in it carries a
 // checksum, since bbolt checks its meta pages only.
 //
+// [Store.OpenRaftLog] opens raft.db for a node that takes part in a cluster. Its structure is checked as rollcall.db's is; the records are raft's, and package
+// membership gives them their checksums.
+//
 // # The session journal
 //
 // [OpenJournal] opens a second file, journal.db, which may be lost: then clients track again, and watchers see them leave and join. So where rollcall.db

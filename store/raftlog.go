@@ -24,7 +24,12 @@ func (s *Store) OpenRaftLog() (*RaftLog, error) {
 		if err != nil {
 			return err
 		}
-		err = db.View(func(tx *bbolt.Tx) error { return errors.Join(check(opened.file, tx), checkRaftBuckets(tx)) })
+		err = db.View(func(tx *bbolt.Tx) error {
+			if err := check(opened.file, tx); err != nil {
+				return err
+			}
+			return checkRaftBuckets(tx)
+		})
 		if err := errors.Join(err, db.Close()); err != nil {
 			return err
 		}

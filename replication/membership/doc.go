@@ -27,8 +27,9 @@
 // # Removal
 //
 // A removed node seldom learns so from raft, which stops speaking to it. It learns it from a hello: a list that is at least as new as its own, in the same cluster,
-// and without it, from a node whose raft does without it, too. Until then it votes: of two voters, one could not agree alone on being one. Then it writes that down, calls Config.OnRemoved, and ends its part. It can come back only by joining, with its log forgotten. [Membership.Remove] waits until
-// raft does without the member, so that it may be stopped at once.
+// and without it, from a node whose raft does without it, too. Until then it votes: of two voters, one could not agree alone on being one.
+// Then it writes that down, calls Config.OnRemoved, and ends its part. It can come back only by joining, with its log forgotten. [Membership.Remove]
+// waits until raft does without the member, so that it may be stopped at once.
 //
 // # On disk
 //

@@ -35,6 +35,7 @@ type ShardDelta struct {
 // RecordChanges keeps, from now on, what changes on this node for [Tracker.TakeChanges]. notify is called with each change, under a lock: it must not block, nor call
 // the tracker.
 func (t *Tracker) RecordChanges(notify func()) {
+	t.replicated.Store(true)
 	for _, s := range t.shards {
 		s.mu.Lock()
 		s.changes = &changes{notify: notify}

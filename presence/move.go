@@ -21,6 +21,7 @@ func (e *MovedError) Error() string { return fmt.Sprintf("the session has moved 
 // Location says where a session lives.
 type Location struct {
 	Here  bool
+	Moved bool         // it was here, and was given to Owner
 	Owner crdt.Replica // when it is not here; zero when nothing is known of the session
 }
 
@@ -30,6 +31,7 @@ type SessionState struct {
 	TTL       time.Duration
 	Remaining time.Duration // of the lease
 	Claim     uint64
+	Earlier   map[crdt.Replica]uint64 // who has handed it over before, with the claims that they had
 	Presences []HeldPresence
 }
 
@@ -46,7 +48,7 @@ func (t *Tracker) Locate(id SessionID) Location {
 	s := st.sessions[id]
 	if s != nil {
 		defer st.mu.Unlock()
-		return Location{Here: !s.hasMoved(), Owner: s.movedTo}
+		return Location{Here: !s.hasMoved(), Moved: s.hasMoved(), Owner: s.movedTo}
 	}
 	st.mu.Unlock()
 	return Location{Owner: t.rival(id, false).replica}
@@ -82,7 +84,7 @@ func (t *Tracker) HandOver(id SessionID, to crdt.Replica) (SessionState, error) 
 }
 
 func (t *Tracker) stateLocked(s *session, now time.Duration) SessionState {
-	state := SessionState{ID: s.id, TTL: s.ttl, Remaining: max(s.deadline-now, 0), Claim: s.claim}
+	state := SessionState{ID: s.id, TTL: s.ttl, Remaining: max(s.deadline-now, 0), Claim: s.claim, Earlier: s.earlier}
 	if s.streams > 0 {
 		state.Remaining = s.ttl
 	}
@@ -97,8 +99,8 @@ func (t *Tracker) stateLocked(s *session, now time.Duration) SessionState {
 	return state
 }
 
-// Adopt takes over a session that its owner has handed to us. Nobody sees a diff. Its lease goes on with what remains of it.
-func (t *Tracker) Adopt(state SessionState) {
+// Adopt takes over a session that from has handed to us. Nobody sees a diff. Its lease goes on with what remains of it.
+func (t *Tracker) Adopt(from crdt.Replica, state SessionState) {
 	st := t.stripe(state.ID)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -106,7 +108,9 @@ func (t *Tracker) Adopt(state SessionState) {
 	if s := st.sessions[state.ID]; s != nil && !s.hasMoved() {
 		deadline = max(deadline, s.deadline) // it was handed to us twice, or has come by itself
 	}
-	s := t.adoptLocked(st, state.ID, state.TTL, state.Presences)
+	s := st.openLocked(state.ID, state.TTL, t.refs.tick)
+	s.earlier = s.earlier.with(state.Earlier).with(succession{from: state.Claim})
+	t.adoptLocked(st, s, state.TTL, state.Presences)
 	s.deadline = deadline
 	st.wheel.schedule(s, s.deadline)
 }
@@ -124,13 +128,25 @@ func (t *Tracker) AdoptKnown(id SessionID) bool {
 	if s == nil && len(t.sessions.of(id)) == 0 {
 		return false
 	}
-	st.renewLocked(t.adoptLocked(st, id, 0, nil), now)
+	s = st.openLocked(id, t.config.DefaultTTL, t.refs.tick)
+	t.adoptLocked(st, s, 0, nil)
+	st.renewLocked(s, now)
 	return true
 }
 
+// Abandon drops what is still here of a session that was given to another node, which says that it has ended.
+func (t *Tracker) Abandon(id SessionID) {
+	st := t.stripe(id)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if s := st.sessions[id]; s != nil && s.hasMoved() {
+		st.endLocked(s, t.untrack)
+	}
+}
+
 // adoptLocked makes a session ours with all its presences: those that are known here and those that are given. ttl 0 is the one that is known.
-func (t *Tracker) adoptLocked(st *stripe, id SessionID, ttl time.Duration, given []HeldPresence) *session {
-	s := st.openLocked(id, t.config.DefaultTTL, t.refs.tick)
+func (t *Tracker) adoptLocked(st *stripe, s *session, ttl time.Duration, given []HeldPresence) {
+	id := s.id
 	st.stayLocked(s)
 	s.claim = t.refs.tick()
 	s.ttl = cmp.Or(ttl, t.knownTTL(id), s.ttl)
@@ -149,13 +165,15 @@ func (t *Tracker) adoptLocked(st *stripe, id SessionID, ttl time.Duration, given
 			continue
 		}
 		done[p] = true
-		entry := t.shard(p.topic).adopt(triple{p.topic, p.key, id}, byPlace[p], s.terms())
-		if entry != nil && s.holdings.get(p) == nil {
+		entry := t.shard(p.topic).adopt(triple{p.topic, p.key, id}, byPlace[p], s.terms(), s.earlier)
+		switch held := s.holdings.get(p); {
+		case entry == nil:
+			s.holdings.remove(p)
+		case held == nil:
 			s.holdings.add(p).byStream = entry.ByStream
 		}
 	}
 	t.adopted.Add(1)
-	return s
 }
 
 // knownTTL returns the ttl that the owner of a session elsewhere has given it.
@@ -188,7 +206,7 @@ func (t *Tracker) reconcile(id SessionID) {
 		case rival.beats(ownership{t.config.Replica, s.claim}):
 			st.moveLocked(s, rival.replica, now)
 		case t.rival(id, false) != ownership{}: // who is behind, or down
-			t.adoptLocked(st, id, s.ttl, nil)
+			t.adoptLocked(st, s, s.ttl, nil)
 			return
 		}
 	}

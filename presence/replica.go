@@ -31,6 +31,17 @@ func (t *Tracker) Upto(shard int, replica crdt.Replica) uint64 {
 	return s.set.Upto(replica)
 }
 
+// Known returns how many changes of replica this node has taken in. That many of its own changes a replica has made.
+func (t *Tracker) Known(replica crdt.Replica) uint64 {
+	n := uint64(0)
+	for _, s := range t.shards {
+		s.mu.Lock()
+		n += s.set.Known(replica)
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // Merge takes in what another node has of a shard. It takes time in proportion to the delta.
 func (t *Tracker) Merge(shard int, delta Delta) {
 	for _, id := range t.shards[shard].merge(delta) {

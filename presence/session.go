@@ -16,7 +16,8 @@ type session struct {
 	holdings holdings
 	tick     int64 // when the wheel looks at it, 0 for never
 	ended    bool
-	claim    uint64       // when it became ours, as [Entry] says
+	claim    uint64 // when it became ours, as [Entry] says
+	earlier  succession
 	movedTo  crdt.Replica // zero, or who has it or is about to: then it is here until its last presence is there
 }
 
@@ -49,6 +50,7 @@ type stripe struct {
 	sessions map[SessionID]*session
 	away     map[SessionID]*session // moved to other nodes, while a stream is bound to them here
 	wheel    wheel
+	obituaries
 }
 
 // openLocked returns the session called id, made now if it is unknown. claim tells the time of that.
@@ -63,7 +65,7 @@ func (st *stripe) openLocked(id SessionID, ttl time.Duration, claim func() uint6
 		s.movedTo = crdt.Replica{}
 		delete(st.away, id)
 	} else {
-		s = &session{id: id, ttl: ttl, claim: claim()}
+		s = &session{id: id, ttl: ttl, claim: claim(), earlier: st.obituaries.of[id]}
 	}
 	st.sessions[id] = s
 	return s

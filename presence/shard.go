@@ -81,15 +81,25 @@ func (s *shard) update(id triple, terms terms, change func(Meta) (Meta, error)) 
 	return p, nil
 }
 
-// adopt makes a presence ours: the latest version of it that is known, or that is given. It returns nil when there is none.
-func (s *shard) adopt(id triple, given *HeldPresence, terms terms) *Entry {
+// adopt makes a presence ours: the latest version of it that is known and not obsolete, or that is given. It returns nil when there is none, and then sees to it that
+// there is none.
+func (s *shard) adopt(id triple, given *HeldPresence, terms terms, earlier succession) *Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	latest := s.latestLocked(s.records[id])
-	if given != nil && (latest == nil || given.Entry.Ref > latest.Ref) {
+	r := s.recordLocked(id)
+	var latest *Entry
+	if given != nil {
 		latest = given.Entry
 	}
+	for _, dot := range r.dots {
+		entry, _ := s.set.Get(dot)
+		if !earlier.obsolete(dot.Replica, entry) && (latest == nil || entry.Ref > latest.Ref) {
+			latest = entry
+		}
+	}
 	if latest == nil {
+		s.removeDotsLocked(r, id, slices.Clone(r.dots))
+		s.settleLocked(id, r)
 		return nil
 	}
 	terms.ByStream = latest.ByStream

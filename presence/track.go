@@ -153,6 +153,7 @@ func (t *Tracker) Leave(session SessionID) error {
 	}
 	if s != nil {
 		st.endLocked(s, t.untrack)
+		t.buryLocked(st, s, t.clock.now())
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ type Tracker struct {
 	shards   [Shards]*shard
 	stripes  [stripes]stripe
 	counters
+	replicated atomic.Bool // there may be other nodes
 
 	stop chan struct{} // closed by Close
 	wg   sync.WaitGroup
@@ -145,6 +146,7 @@ func (t *Tracker) sweep(now time.Duration) {
 			}
 			t.sweepSessionLocked(st, s, now)
 		}
+		st.obituaries.expire(now)
 		st.mu.Unlock()
 	}
 }
@@ -153,6 +155,14 @@ func (t *Tracker) sweep(now time.Duration) {
 func (t *Tracker) sweepSessionLocked(st *stripe, s *session, now time.Duration) {
 	if st.sweepLocked(s, now, t.untrack) {
 		t.expired.Add(1)
+		t.buryLocked(st, s, now)
+	}
+}
+
+// buryLocked remembers a session that has ended, if there are others to whom that matters.
+func (t *Tracker) buryLocked(st *stripe, s *session, now time.Duration) {
+	if t.replicated.Load() && !s.hasMoved() {
+		st.obituaries.add(s.id, s.earlier.with(succession{t.config.Replica: s.claim}), now)
 	}
 }
 

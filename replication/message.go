@@ -1,6 +1,8 @@
 package replication
 
 import (
+	"time"
+
 	"rollcall/presence"
 	"rollcall/presence/crdt"
 	"rollcall/replication/protocol"
@@ -45,7 +47,7 @@ type Op struct {
 	Topic   presence.Topic
 	Key     presence.Key
 	Meta    presence.Meta // as the client sent it; nil for none
-	TTL     int64         // seconds, 0 for none
+	TTL     time.Duration // 0 for none
 	State   *presence.SessionState
 }
 
@@ -61,5 +63,5 @@ type OpResult struct {
 	Created bool  // of OpUpdate: the presence was not there
 	Tracked *presence.Tracked
 	Lease   *presence.Lease
-	State   *presence.SessionState // of OpHandOver
+	State   *presence.SessionState // of OpHandOver; of OpFind, with Err, Earlier alone for a session that has ended
 }

@@ -9,12 +9,13 @@ import (
 
 // listenError says why an address cannot be listened on.
 type listenError struct {
+	flag  string // that says addr
 	addr  string
 	cause error
 }
 
 func (e *listenError) Error() string {
-	return fmt.Sprintf("cannot listen on %s: %v; choose another --addr", e.addr, e.cause)
+	return fmt.Sprintf("cannot listen on %s: %v; choose another %s", e.addr, e.cause, e.flag)
 }
 
 func (e *listenError) Unwrap() error { return e.cause }
@@ -24,7 +25,7 @@ func (e *listenError) Unwrap() error { return e.cause }
 func listen(addr string, open bool, deadAfter time.Duration) (net.Listener, error) {
 	resolved, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
-		return nil, &listenError{addr, err}
+		return nil, &listenError{"--addr", addr, err}
 	}
 	if !open && !resolved.IP.IsLoopback() {
 		return nil, usageError{fmt.Errorf("--addr %s can be reached from other machines, and without authentication whoever reaches it may "+
@@ -37,7 +38,7 @@ func listen(addr string, open bool, deadAfter time.Duration) (net.Listener, erro
 	}
 	listener, err := config.Listen(context.Background(), "tcp", resolved.String())
 	if err != nil {
-		return nil, &listenError{addr, err}
+		return nil, &listenError{"--addr", addr, err}
 	}
 	return listener, nil
 }

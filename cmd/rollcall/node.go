@@ -16,6 +16,7 @@ import (
 	"rollcall/api/stream"
 	"rollcall/presence"
 	"rollcall/presence/crdt"
+	"rollcall/replication"
 	"rollcall/store"
 )
 
@@ -34,10 +35,12 @@ type NodeConfig struct {
 	DataDir         string
 	JournalInterval time.Duration // between two writes of the journal, and so the most that a crash loses. Default 100 ms
 
-	ClusterAddr      string   // to listen on for other nodes; "" is a node that runs by itself
-	ClusterAdvertise string   // host:port by which other nodes reach ClusterAddr. Default: what is listened on
-	Advertise        string   // host:port by which clients reach Addr, for others to tell. Default: what is listened on, see advertised
-	Join             []string // cluster addresses of members, of which one must answer when the node is no member yet
+	ClusterAddr      string                                                            // to listen on for other nodes; "" is a node that runs by itself
+	ClusterListener  net.Listener                                                      // used in place of ClusterAddr; the node closes it
+	ClusterDial      func(ctx context.Context, network, addr string) (net.Conn, error) // to other nodes. Default: TCP
+	ClusterAdvertise string                                                            // host:port by which other nodes reach ClusterAddr. Default: what is listened on
+	Advertise        string                                                            // host:port by which clients reach Addr, for others to tell. Default: what is listened on, see advertised
+	Join             []string                                                          // cluster addresses of members, of which one must answer when the node is no member yet
 	// What the nodes know each other by: a file with the secret that all have, or PEM files for TLS on both sides, or both.
 	ClusterSecretFile                  string
 	ClusterCert, ClusterKey, ClusterCA string
@@ -68,12 +71,15 @@ func (c *NodeConfig) setDefaults() {
 // Node is a running rollcall.
 type Node struct {
 	config   NodeConfig
-	api      *api.Server
+	tracker  *presence.Tracker
+	cluster  *clusterNode // nil for a node that runs by itself
 	hub      *stream.Hub
+	api      *api.Server
 	listener net.Listener
 	http     *http.Server
 	closers  []func() error // of what was opened, in that order
 
+	failed   chan error    // why the node cannot go on
 	served   chan struct{} // closed when serving has ended
 	serveErr error         // why, if not by Shutdown; valid after served
 
@@ -84,7 +90,7 @@ type Node struct {
 // OpenNode opens everything that a node is made of and starts to serve. After an error nothing is left open.
 func OpenNode(config NodeConfig) (*Node, error) {
 	config.setDefaults()
-	n := &Node{config: config, listener: config.Listener, served: make(chan struct{})}
+	n := &Node{config: config, listener: config.Listener, failed: make(chan error, 1), served: make(chan struct{})}
 	if n.listener != nil {
 		n.closers = append(n.closers, ignoreClosed(n.listener.Close))
 	}
@@ -102,8 +108,18 @@ func (n *Node) open() error {
 		return err
 	}
 	n.closers = append(n.closers, disk.Close)
-
-	tracker, err := presence.Open(presence.Config{
+	if n.listener == nil {
+		if n.listener, err = listen(c.Addr, c.InsecureOpen, c.WriteTimeout); err != nil {
+			return err
+		}
+		n.closers = append(n.closers, ignoreClosed(n.listener.Close))
+	}
+	if c.ClusterAddr != "" || c.ClusterListener != nil {
+		if err := n.openCluster(disk); err != nil {
+			return err
+		}
+	}
+	n.tracker, err = presence.Open(presence.Config{
 		Replica:      crdt.Replica{Name: disk.NodeID(), Incarnation: disk.Incarnation()},
 		DefaultTTL:   c.DefaultTTL,
 		MinTTL:       c.MinTTL,
@@ -113,10 +129,73 @@ func (n *Node) open() error {
 	if err != nil {
 		return usageError{err}
 	}
-	n.closers = append(n.closers, closer(tracker.Close))
+	n.closers = append(n.closers, closer(n.tracker.Close))
+	if n.cluster != nil {
+		if err := n.replicate(); err != nil {
+			return err
+		}
+	}
+	if err := n.openAPI(); err != nil {
+		return err
+	}
+	if n.cluster != nil {
+		n.cluster.awaitSync()
+	}
+	c.Logger.Info("serving", "addr", n.listener.Addr().String(), "node", disk.NodeID(), "incarnation", disk.Incarnation(), "version", c.Version)
+	return nil
+}
 
+// openCluster opens the cluster port and takes part in keeping the list of members.
+func (n *Node) openCluster(disk *store.Store) error {
+	log, err := disk.OpenRaftLog()
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, log.Close)
+	cluster, err := openPort(&n.config)
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, cluster.port.Close)
+	if err := cluster.takePart(&n.config, disk.NodeID(), n.publicAddr(), log); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, cluster.membership.Close)
+	n.cluster = cluster
+	return nil
+}
+
+// publicAddr is where clients reach the node, for others to tell.
+func (n *Node) publicAddr() string {
+	host, _, _ := net.SplitHostPort(cmp.Or(n.config.ClusterAdvertise, n.config.ClusterAddr))
+	return advertised(n.config.Advertise, n.listener.Addr(), host)
+}
+
+// replicate begins to share presence with the other members.
+func (n *Node) replicate() error {
+	c := n.config
+	var err error
+	n.cluster.replicator, err = replication.Open(replication.Config{
+		Tracker: n.tracker, Client: n.cluster.port.Client(), Version: c.Version, PublicAddr: n.publicAddr(),
+		DownAfter: c.DownAfter, ForgetAfter: c.ForgetAfter, Logger: c.Logger,
+		Superseded: func(by crdt.Replica) {
+			n.fail(fmt.Errorf("another rollcall runs, or has run, as node %s with incarnation %d, above this one's: is its data directory a copy? "+
+				"Stop one of them, and start this one again", by.Name, by.Incarnation))
+		},
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	n.closers = append(n.closers, closer(n.cluster.replicator.Close))
+	n.cluster.serve()
+	return nil
+}
+
+// openAPI makes what clients talk to.
+func (n *Node) openAPI() (err error) {
+	c := n.config
 	n.hub, err = stream.Open(stream.Config{
-		Tracker:      tracker,
+		Tracker:      n.tracker,
 		Window:       c.DiffWindow,
 		KeepAlive:    c.KeepAlive,
 		WriteTimeout: c.WriteTimeout,
@@ -126,24 +205,20 @@ func (n *Node) open() error {
 		return usageError{err}
 	}
 	n.closers = append(n.closers, closer(n.hub.Close))
-
-	n.api, err = api.New(api.Config{
-		Tracker:      tracker,
+	config := api.Config{
+		Tracker:      n.tracker,
 		Hub:          n.hub,
 		Logger:       c.Logger,
 		AllowOrigins: c.AllowOrigins,
 		MaxBodyBytes: c.MaxBodyBytes,
 		MaxMetaBytes: c.MaxMetaBytes,
 		Version:      c.Version,
-	})
-	if err != nil {
-		return usageError{err}
 	}
-	if n.listener == nil {
-		if n.listener, err = listen(c.Addr, c.InsecureOpen, c.WriteTimeout); err != nil {
-			return err
-		}
-		n.closers = append(n.closers, ignoreClosed(n.listener.Close))
+	if n.cluster != nil {
+		config.Sessions, config.Cluster, config.Ready = n.cluster.replicator, n.cluster, n.cluster.ready
+	}
+	if n.api, err = api.New(config); err != nil {
+		return usageError{err}
 	}
 	n.http = &http.Server{
 		Handler:           n.api,
@@ -153,15 +228,31 @@ func (n *Node) open() error {
 		MaxHeaderBytes:    128 << 10, // 100 topics of 255 bytes, percent-encoded
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
-	c.Logger.Info("serving", "addr", n.listener.Addr().String(), "node", disk.NodeID(), "incarnation", disk.Incarnation(), "version", c.Version)
 	return nil
+}
+
+// fail makes Wait return err: the node cannot go on.
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default: // one reason is enough
+	}
 }
 
 // serve is the goroutine that accepts connections.
 func (n *Node) serve() {
 	defer close(n.served)
-	if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
-		n.serveErr = fmt.Errorf("serving failed: %w", err)
+	ended := make(chan error, 1)
+	go func() { ended <- n.http.Serve(n.listener) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, http.ErrServerClosed) {
+			n.serveErr = fmt.Errorf("serving failed: %w", err)
+		}
+	case err := <-n.failed:
+		n.serveErr = err
+		_ = n.http.Close()
+		<-ended
 	}
 }
 

@@ -59,10 +59,17 @@ func (c Context) Gaps() int {
 // Len returns how many dots the context has.
 func (c Context) Len() uint64 {
 	n := uint64(0)
-	for _, r := range c.replicas {
-		for _, rng := range r {
-			n += rng.To - rng.From + 1
-		}
+	for replica := range c.replicas {
+		n += c.of(replica)
+	}
+	return n
+}
+
+// of returns how many dots of replica the context has.
+func (c Context) of(replica Replica) uint64 {
+	n := uint64(0)
+	for _, rng := range c.replicas[replica] {
+		n += rng.To - rng.From + 1
 	}
 	return n
 }

@@ -108,6 +108,11 @@ func (s *Set[V]) Digest() Digest {
 // Upto returns the n for which the set has seen the first n adds of replica and not the next.
 func (s *Set[V]) Upto(replica Replica) uint64 { return s.seen.Upto(replica) }
 
+// Known returns how much of what replica did, adds and removals, the set has taken in.
+func (s *Set[V]) Known(replica Replica) uint64 {
+	return s.seen.of(replica) + s.applied.of(replica)
+}
+
 // Gaps returns how many ranges of history are missing: none when it is compact.
 func (s *Set[V]) Gaps() int { return s.seen.Gaps() + s.applied.Gaps() }
 

@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"rollcall/api/stream":             {"rollcall/presence"},
 	"rollcall/presence":               {"rollcall/presence/crdt"},
 	"rollcall/presence/crdt":          {},
-	"rollcall/replication":            {"rollcall/presence", "rollcall/replication/protocol"},
+	"rollcall/replication":            {"rollcall/presence", "rollcall/presence/crdt", "rollcall/replication/protocol"},
 	"rollcall/replication/protocol":   {"rollcall/presence/crdt"},
 	"rollcall/replication/membership": {},
 	"rollcall/replication/port":       {},

@@ -1,0 +1,214 @@
+package replication
+
+import (
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rollcall/presence"
+	"rollcall/presence/crdt"
+	"rollcall/replication/protocol"
+)
+
+// partItems bounds how many entries one part of a repair has.
+const partItems = 500
+
+// engine does what messages say: it knows who is up, and keeps the tracker in step with that and with what others have. It neither sends nor waits.
+type engine struct {
+	tracker    *presence.Tracker
+	self       crdt.Replica
+	logger     *slog.Logger
+	superseded func(by crdt.Replica) // called at most once for each incarnation, on a goroutine of its own
+	start      time.Time             // of the monotonic clock that the view runs on
+
+	complete atomic.Bool // no member is silent that may have somebody present
+
+	mu      sync.Mutex
+	view    *protocol.View
+	members map[string]string // cluster addresses, by id; without ourselves
+	rng     *rand.Rand
+}
+
+func newEngine(config Config) *engine {
+	return &engine{
+		tracker:    config.Tracker,
+		self:       config.Tracker.Replica(),
+		logger:     config.Logger,
+		superseded: config.Superseded,
+		start:      time.Now(),
+		view: protocol.New(protocol.Config{
+			Self: config.Tracker.Replica(), Shards: presence.Shards,
+			DownAfter: config.DownAfter, ForgetAfter: config.ForgetAfter, Interval: config.Interval,
+		}, 0),
+		members: map[string]string{},
+		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	}
+}
+
+func (e *engine) now() time.Duration { return time.Since(e.start) }
+
+// do has ask change the view, and applies what comes of it. The tracker follows under the same lock, so that it hears of changes in their order.
+func (e *engine) do(ask func(view *protocol.View, now time.Duration) []protocol.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	events := ask(e.view, e.now())
+	complete := e.view.Complete()
+	if !complete {
+		e.complete.Store(false) // before anything is hidden
+	}
+	e.applyLocked(events)
+	e.applyLocked(e.view.Retire(e.tracker.Upto, e.now()))
+	e.complete.Store(complete)
+}
+
+func (e *engine) applyLocked(events []protocol.Event) {
+	for _, event := range events {
+		switch event := event.(type) {
+		case protocol.StateChanged:
+			e.changeLocked(event)
+		case protocol.NewIncarnation:
+			e.logger.Info("a node has restarted", "node", event.New.Name, "incarnation", event.New.Incarnation)
+		case protocol.Retired:
+			e.tracker.Retire(event.Shard, event.Old)
+		case protocol.SelfSuperseded:
+			e.logger.Error("another process has run, or runs, with this node's id and a higher incarnation",
+				"incarnation", e.self.Incarnation, "other", event.By.Incarnation)
+			if e.superseded != nil {
+				go e.superseded(event.By)
+			}
+		}
+	}
+}
+
+func (e *engine) changeLocked(event protocol.StateChanged) {
+	replica := event.Replica
+	if replica.Incarnation == 0 {
+		return // never heard of, so it has nothing to show
+	}
+	if event.From != protocol.Unknown || event.To != protocol.Up {
+		e.logger.Info("a node's state has changed", "node", replica.Name, "incarnation", replica.Incarnation, "from", event.From.String(), "to", event.To.String())
+	}
+	switch event.To {
+	case protocol.Up:
+		e.tracker.Show(replica)
+	case protocol.Down:
+		e.tracker.Hide(replica)
+	case protocol.PermDown:
+		if present, _ := e.view.Present(replica.Name); present == replica {
+			e.tracker.Forget(replica)
+			return
+		}
+		for shard := range presence.Shards {
+			e.tracker.Retire(shard, replica)
+		}
+	}
+}
+
+// setMembers takes in the list of members: cluster addresses, by id.
+func (e *engine) setMembers(members map[string]string) {
+	e.do(func(view *protocol.View, now time.Duration) []protocol.Event {
+		clear(e.members)
+		ids := make([]string, 0, len(members))
+		for id, addr := range members {
+			ids = append(ids, id)
+			if id != e.self.Name {
+				e.members[id] = addr
+			}
+		}
+		slices.Sort(ids)
+		return view.SetMembers(ids, now)
+	})
+}
+
+// address returns a member's cluster address, "" when it is none.
+func (e *engine) address(id string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.members[id]
+}
+
+// tick makes our next beat and returns whom to exchange with.
+func (e *engine) tick(status protocol.Status) (targets []string) {
+	e.do(func(view *protocol.View, now time.Duration) []protocol.Event {
+		events := view.Tick(now, status)
+		targets = view.Targets(now, e.rng)
+		return events
+	})
+	return targets
+}
+
+func (e *engine) receive(beats []protocol.Beat) {
+	e.do(func(view *protocol.View, now time.Duration) []protocol.Event { return view.Receive(beats, now) })
+}
+
+// contact notes how a request to a member went.
+func (e *engine) contact(id string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.view.Failed(id)
+		return
+	}
+	e.view.Answered(id)
+}
+
+// greeting is what we say of everybody, without asking for anything.
+func (e *engine) greeting() Digests {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Digests{From: e.self, Beats: e.view.Beats(e.now())}
+}
+
+// digests is what we say when we ask.
+func (e *engine) digests() Digests {
+	d := e.greeting()
+	for shard := range presence.Shards {
+		d.Shards = append(d.Shards, e.tracker.Digest(shard))
+	}
+	return d
+}
+
+// repair returns what the node with those digests lacks.
+func (e *engine) repair(theirs Digests) iter.Seq[Part] {
+	return func(yield func(Part) bool) {
+		for shard, digest := range theirs.Shards {
+			for delta := range e.tracker.Repair(shard, digest).Parts(partItems) {
+				if !yield(Part{Shard: shard, Delta: delta}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// merge takes in a part of what another node has.
+func (e *engine) merge(part Part) {
+	e.tracker.Merge(part.Shard, part.Delta)
+	replicas := part.Delta.Seen.Replicas()
+	e.do(func(view *protocol.View, now time.Duration) []protocol.Event { return view.Learn(replicas, now) })
+}
+
+// peers returns the members that are up and answer, sorted.
+func (e *engine) peers() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ids []string
+	for _, m := range e.view.Members(e.now()) {
+		if !m.Self && m.State == protocol.Up && m.Reachable {
+			ids = append(ids, m.Replica.Name)
+		}
+	}
+	return ids
+}
+
+// reachable tells whether the replica is up, and its node answers.
+func (e *engine) reachable(replica crdt.Replica) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	present, _ := e.view.Present(replica.Name)
+	return present == replica && e.view.StateOf(replica) == protocol.Up && e.view.Reachable(replica.Name, e.now())
+}

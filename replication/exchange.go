@@ -1,0 +1,74 @@
+package replication
+
+import (
+	"context"
+	"time"
+)
+
+// patience is how long a request to another node may go without progress. It is longer than what a slow network needs, and short enough that what waits for it can be
+// done otherwise.
+const patience = 3 * time.Second
+
+// exchangeWith asks a member for what we lack, and brings it what it lacks. Several may be under way with one member that does not answer: then the next is on a
+// new connection, which works as soon as the network does.
+func (r *Replicator) exchangeWith(id string) {
+	err := r.exchangeOnce(r.ctx, id)
+	if r.ctx.Err() != nil {
+		return
+	}
+	r.contact(id, err)
+	if err != nil {
+		r.logger.Debug("exchange failed", "node", id, "err", err)
+	}
+}
+
+func (r *Replicator) exchangeOnce(ctx context.Context, id string) error {
+	addr := r.address(id)
+	if addr == "" {
+		return nil // it was removed meanwhile
+	}
+	ctx, progress, stop := withPatience(ctx)
+	defer stop()
+	var theirs Digests
+	err := r.config.link.exchange(ctx, addr, r.digests(),
+		func(d Digests) {
+			progress()
+			theirs = d
+			r.receive(d.Beats)
+			r.contact(id, nil)
+		},
+		func(part Part) {
+			progress()
+			r.merge(part)
+		})
+	if err != nil {
+		return err
+	}
+	r.sync()
+	empty := true
+	for range r.repair(theirs) {
+		empty = false
+		break
+	}
+	if empty {
+		return nil
+	}
+	return r.config.link.repair(ctx, addr, r.greeting(), func(yield func(Part) bool) {
+		for part := range r.repair(theirs) {
+			progress()
+			if !yield(part) {
+				return
+			}
+		}
+	})
+}
+
+// withPatience returns a context that ends when progress is not called for patience.
+func withPatience(parent context.Context) (ctx context.Context, progress, stop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	timer := time.AfterFunc(patience, cancel)
+	return ctx, func() { timer.Reset(patience) }, func() {
+		timer.Stop()
+		cancel()
+	}
+}

@@ -180,8 +180,8 @@ func TestSimulation(t *testing.T) {
 				}
 			},
 		})
-		w.run(30 * time.Second) // the paused wake, the delayed arrives
 		w.heal()
+		w.run(50 * time.Second) // the paused wake, the delayed arrives
 		w.run(forgetAfter + 5*time.Second)
 		for _, n := range w.up() {
 			n.checkAgrees()

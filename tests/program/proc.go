@@ -6,12 +6,38 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
 // clockTick is the unit of /proc/PID/stat: the kernel reports in hundredths of a second on every architecture that Go runs on.
 const clockTick = 10 * time.Millisecond
+
+// Suspend stops the program where it is, with its connections open, and returns when all its threads stand still. Signal goes on with SIGCONT.
+func (p *Program) Suspend() {
+	p.tb.Helper()
+	p.Signal(syscall.SIGSTOP)
+	Eventually(p.tb, p.suspended, "%s stands still", p)
+}
+
+func (p *Program) suspended() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			return false // a thread that has just ended
+		}
+		if state := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])[0]; string(state) != "T" {
+			return false
+		}
+	}
+	return true
+}
 
 // CPU is the processor time that the program has used, its own and the kernel's for it.
 func (p *Program) CPU() time.Duration {

@@ -25,7 +25,8 @@ type record struct {
 	madeAt  time.Duration // when that beat was made, on the caller's clock, for its age
 	heardAt time.Duration // the same on the clock that stands still, for judging. Neither ever moves back
 	state   State
-	retired []bool // by shard, once superseded; nil: none
+	endedAt time.Duration // when it became PermDown, on the caller's clock
+	retired []bool        // by shard, once superseded; nil: none
 }
 
 // gone tells whether all shards are retired.

@@ -67,7 +67,7 @@ func (n *simNode) checkMembers() {
 		w.t.Fatalf("%s: %d members, want %d", n.id, len(members), len(n.members))
 	}
 	for _, m := range members {
-		if (m.State == Up || m.Leaving && m.Silent < forgetAfter) && !told[m.Replica] {
+		if (m.State == Up || m.Leaving) && m.Silent < forgetAfter && !told[m.Replica] {
 			w.t.Fatalf("%s does not tell of %+v", n.id, m)
 		}
 		complete = complete && m.State != Down && m.State != Unknown

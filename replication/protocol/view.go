@@ -157,7 +157,8 @@ func (v *View) Tick(now time.Duration, status Status) []Event {
 	return v.prune(v.settleAll(running))
 }
 
-// Beats returns the latest beat of everybody who is not forgotten, and the last one of those who left: what every message to another member carries.
+// Beats returns the latest beat of every member that is not forgotten, and the last one of those who left, as long as others may not have forgotten them
+// either: what every message to another member carries.
 func (v *View) Beats(now time.Duration) []Beat {
 	var beats []Beat
 	v.clock.read(now)
@@ -172,10 +173,10 @@ func (v *View) Beats(now time.Duration) []Beat {
 }
 
 func (v *View) tells(n *node, r *record, age time.Duration) bool {
-	if r.count == 0 || !n.member {
+	if r.count == 0 || !n.member || age >= v.config.ForgetAfter {
 		return false
 	}
-	return r.state != PermDown || r.status.Leaving && age < v.config.ForgetAfter
+	return r.state != PermDown || r.status.Leaving
 }
 
 // settleAll brings all states up to the time.
@@ -197,6 +198,9 @@ func (v *View) settle(events []Event, n *node, r *record, running time.Duration)
 	}
 	from := r.state
 	r.state = state
+	if state == PermDown {
+		r.endedAt = v.clock.last
+	}
 	return append(events, StateChanged{r.replica, from, state})
 }
 
@@ -224,7 +228,7 @@ func (v *View) prune(events []Event) []Event {
 	for _, n := range v.sorted() {
 		for _, r := range n.records() {
 			switch {
-			case r.state != PermDown || v.clock.last-r.madeAt <= 2*v.config.ForgetAfter:
+			case r.state != PermDown || v.clock.last-max(r.madeAt, r.endedAt) <= 2*v.config.ForgetAfter:
 			case n.superseded(r):
 				n.drop(r)
 			case !n.member:

@@ -110,16 +110,21 @@ func TestAgesAreToldWithTheTimeHere(t *testing.T) {
 	}
 }
 
-// TestStopped stops the process for longer than anything: nobody is blamed, but to others the beats are as old as they are.
+// TestStopped stops the process: nobody is blamed, but to others the beats are as old as they are, and nothing once they are too old.
 func TestStopped(t *testing.T) {
 	v := newView("b")
 	v.Receive([]Beat{beat("b", 1, 10, 0)}, start)
-	now := start + time.Hour
-	wantEvents(t, "after an hour's stop", v.Tick(now, Status{}))
-	if got := v.Beats(now)[1].Age; got != time.Hour {
-		t.Errorf("age told %v, want 1h", got)
+	now := start + 30*time.Second
+	wantEvents(t, "after half a minute's stop", v.Tick(now, Status{}))
+	if got := v.Beats(now)[1].Age; got != 30*time.Second {
+		t.Errorf("age told %v, want 30s", got)
 	}
-	if got := tickUntil(v, now, now+7*time.Second); !slices.Equal(got, []string{"1h0m7s: {b/1 up down}"}) {
+	now = start + time.Hour
+	wantEvents(t, "after an hour's stop", v.Tick(now, Status{}))
+	if got := v.Beats(now); len(got) != 1 {
+		t.Errorf("tells of %+v, want of itself alone", got)
+	}
+	if got := tickUntil(v, now, now+6*time.Second); !slices.Equal(got, []string{"1h0m6s: {b/1 up down}"}) {
 		t.Errorf("after that: %q, want b down when 8 s that count are over", got)
 	}
 }

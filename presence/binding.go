@@ -64,6 +64,7 @@ func (t *Tracker) Attach(r AttachRequest) (*Binding, error) {
 		}
 	}
 	s.streams++
+	st.unwritten.change(s.id)
 	// What earlier streams tracked and this one does not hold would otherwise live as long as this one.
 	s.abandon(now + r.Linger)
 	t.sweepSessionLocked(st, s, now)
@@ -101,6 +102,7 @@ func (b *Binding) Close() {
 		return
 	}
 	s.streams--
+	st.unwritten.change(s.id)
 	for _, p := range b.held {
 		if h := s.holdings.get(p); h != nil && h.streams > 0 {
 			h.streams--

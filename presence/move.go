@@ -128,7 +128,11 @@ func (t *Tracker) AdoptKnown(id SessionID) bool {
 	if s == nil && len(t.sessions.of(id)) == 0 {
 		return false
 	}
+	owner := t.rival(id, false)
 	s = st.openLocked(id, t.config.DefaultTTL, t.refs.tick)
+	if owner != (ownership{}) {
+		s.earlier = s.earlier.with(owner.lapsed())
+	}
 	t.adoptLocked(st, s, 0, nil)
 	st.renewLocked(s, now)
 	return true
@@ -174,6 +178,7 @@ func (t *Tracker) adoptLocked(st *stripe, s *session, ttl time.Duration, given [
 		}
 	}
 	t.adopted.Add(1)
+	st.unwritten.change(id)
 }
 
 // knownTTL returns the ttl that the owner of a session elsewhere has given it.
@@ -198,6 +203,9 @@ func (t *Tracker) reconcile(id SessionID) {
 	defer st.mu.Unlock()
 	s := st.sessions[id]
 	if s == nil {
+		if ended := st.obituaries.of[id].ended; len(ended) > 0 {
+			t.removeObsolete(id, ended)
+		}
 		return
 	}
 	if !s.hasMoved() {
@@ -210,16 +218,24 @@ func (t *Tracker) reconcile(id SessionID) {
 			return
 		}
 	}
-	if lost := t.releaseLocked(s); lost && len(s.holdings.list) == 0 {
+	if lost := t.releaseLocked(st, s); lost && len(s.holdings.list) == 0 {
 		st.dissolveLocked(s)
 	}
 }
 
+// removeObsolete removes what others still have of a session that has ended.
+func (t *Tracker) removeObsolete(id SessionID, ended succession) {
+	for _, p := range t.sessions.of(id) {
+		t.shard(p.topic).removeObsolete(triple{p.topic, p.key, id}, ended)
+	}
+}
+
 // releaseLocked lets go of the presences that another node has made its own, or has ended, and tells whether there were any.
-func (t *Tracker) releaseLocked(s *session) (lost bool) {
+func (t *Tracker) releaseLocked(st *stripe, s *session) (lost bool) {
 	for _, h := range slices.Clone(s.holdings.list) {
 		if _, ours := t.shard(h.topic).get(triple{h.topic, h.key, s.id}); len(ours) == 0 {
 			s.holdings.remove(h.place)
+			st.unwritten.change(s.id)
 			lost = true
 		}
 	}

@@ -51,6 +51,7 @@ type stripe struct {
 	away     map[SessionID]*session // moved to other nodes, while a stream is bound to them here
 	wheel    wheel
 	obituaries
+	unwritten
 }
 
 // openLocked returns the session called id, made now if it is unknown. claim tells the time of that.
@@ -65,7 +66,7 @@ func (st *stripe) openLocked(id SessionID, ttl time.Duration, claim func() uint6
 		s.movedTo = crdt.Replica{}
 		delete(st.away, id)
 	} else {
-		s = &session{id: id, ttl: ttl, claim: claim(), earlier: st.obituaries.of[id]}
+		s = &session{id: id, ttl: ttl, claim: claim(), earlier: st.obituaries.of[id].ended}
 	}
 	st.sessions[id] = s
 	return s
@@ -74,7 +75,12 @@ func (st *stripe) openLocked(id SessionID, ttl time.Duration, claim func() uint6
 // moveLocked notes that the session is another replica's. What we still hold of it ends with its lease, unless the other takes that first.
 func (st *stripe) moveLocked(s *session, to crdt.Replica, now time.Duration) {
 	s.movedTo = to
-	st.renewLocked(s, now)
+	if s.streams > 0 {
+		s.deadline = now + s.ttl
+	}
+	s.deadline = max(s.deadline, now+obituaryFor)
+	st.wheel.schedule(s, s.deadline)
+	st.unwritten.change(s.id)
 	if s.streams > 0 {
 		st.away[s.id] = s
 	}
@@ -91,6 +97,7 @@ func (st *stripe) dissolveLocked(s *session) {
 	s.ended = true
 	s.holdings = holdings{}
 	delete(st.sessions, s.id)
+	st.unwritten.change(s.id)
 }
 
 // streamEndedLocked notes that a stream has ended that was bound to a session that is elsewhere.
@@ -104,6 +111,7 @@ func (st *stripe) streamEndedLocked(s *session) {
 func (st *stripe) renewLocked(s *session, now time.Duration) {
 	s.renew(now)
 	st.wheel.schedule(s, s.deadline)
+	st.unwritten.renew(s.id)
 }
 
 // endLocked ends the session and hands its presences to untrack.
@@ -131,6 +139,7 @@ func (st *stripe) sweepLocked(s *session, now time.Duration, untrack untrackFunc
 	}
 	for _, place := range s.holdings.due(now) {
 		s.holdings.remove(place)
+		st.unwritten.change(s.id)
 		untrack(triple{place.topic, place.key, s.id}, s.hasMoved())
 	}
 	if until, ok := s.holdings.nextEnd(); ok {

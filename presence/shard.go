@@ -144,6 +144,34 @@ func (s *shard) remove(id triple, onlyOurs bool) {
 	s.settleLocked(id, r)
 }
 
+// removeObsolete removes the entries of a triple that ended says have ended.
+func (s *shard) removeObsolete(id triple, ended succession) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[id]
+	if r == nil {
+		return
+	}
+	var obsolete []crdt.Dot
+	for _, dot := range r.dots {
+		if entry, _ := s.set.Get(dot); ended.obsolete(dot.Replica, entry) {
+			obsolete = append(obsolete, dot)
+		}
+	}
+	if len(obsolete) > 0 {
+		s.removeDotsLocked(r, id, obsolete)
+		s.settleLocked(id, r)
+	}
+}
+
+// restore puts in an entry of an earlier run of this node.
+func (s *shard) restore(entry *Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs.observe(entry.Ref, entry.Claim)
+	s.replaceLocked(tripleOf(entry.Presence), entry)
+}
+
 // get returns the latest version of a triple's presence, and what we hold of it ourselves.
 func (s *shard) get(id triple) (latest *Entry, ours []crdt.Dot) {
 	s.mu.Lock()

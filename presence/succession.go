@@ -7,13 +7,23 @@ import (
 	"rollcall/presence/crdt"
 )
 
-// succession says which entries of a session are obsolete although they may still be about: those that earlier owners made up to the claim with which they handed it
-// over with all they had, or ended it. What they had ended is not to come back when a late message brings it.
+// succession says which entries of a session are obsolete although they may still be about: those that earlier owners, or later runs of their nodes, made up to the claim
+// with which they handed it over with all they had, or ended it. What they had ended is not to come back when a late message brings it, or a node that restores
+// what it once had.
 type succession map[crdt.Replica]uint64
 
 func (e succession) obsolete(replica crdt.Replica, entry *Entry) bool {
-	claim, ok := e[replica]
-	return ok && entry.Claim <= claim
+	for earlier, claim := range e {
+		if earlier.Name == replica.Name && earlier.Incarnation <= replica.Incarnation && entry.Claim <= claim {
+			return true
+		}
+	}
+	return false
+}
+
+// lapsed returns the succession after an owner that could not be asked. It may know more than was replicated, unless its node has restarted: what that restores is from before.
+func (o ownership) lapsed() succession {
+	return succession{{Name: o.replica.Name, Incarnation: o.replica.Incarnation + 1}: o.claim}
 }
 
 // with returns e and other.
@@ -34,30 +44,42 @@ func (e succession) with(other succession) succession {
 // obituaryFor is how long a node remembers a session that ended: longer than messages are on their way in a network that works.
 const obituaryFor = 10 * time.Second
 
-// obituaries are of the sessions that have ended lately, by id, and oldest first.
+// obituaries are of the sessions that have ended lately.
 type obituaries struct {
-	of    map[SessionID]succession
-	queue []obituary
+	of      map[SessionID]obituary
+	checked time.Duration // when they were last looked through
 }
 
 type obituary struct {
-	id    SessionID
+	ended succession
 	until time.Duration
 }
 
-func (o *obituaries) add(id SessionID, ended succession, now time.Duration) {
+func (o *obituaries) add(id SessionID, ended succession, until time.Duration) {
 	if o.of == nil {
-		o.of = map[SessionID]succession{}
+		o.of = map[SessionID]obituary{}
 	}
-	o.of[id] = o.of[id].with(ended)
-	o.queue = append(o.queue, obituary{id, now + obituaryFor})
+	known := o.of[id]
+	o.of[id] = obituary{known.ended.with(ended), max(known.until, until)}
 }
 
-// expire forgets those that are old enough.
+// expire forgets those that are old enough, now and then.
 func (o *obituaries) expire(now time.Duration) {
-	for len(o.queue) > 0 && o.queue[0].until <= now {
-		delete(o.of, o.queue[0].id) // a younger one of the same id goes with it, which does little harm
-		o.queue = o.queue[1:]
+	if now-o.checked < time.Second {
+		return
+	}
+	o.checked = now
+	maps.DeleteFunc(o.of, func(_ SessionID, ob obituary) bool { return ob.until <= now })
+}
+
+// buryLocked remembers a session that has ended, if there are others to whom that matters: for as long as a run of its earlier owner's node may still restore it.
+func (t *Tracker) buryLocked(st *stripe, s *session, now time.Duration) {
+	if t.replicated.Load() && !s.hasMoved() {
+		until := now + obituaryFor
+		if len(s.earlier) > 0 {
+			until += s.ttl
+		}
+		st.obituaries.add(s.id, s.earlier.with(succession{t.config.Replica: s.claim}), until)
 	}
 }
 
@@ -66,7 +88,7 @@ func (t *Tracker) Obituary(id SessionID) map[crdt.Replica]uint64 {
 	st := t.stripe(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.obituaries.of[id]
+	return st.obituaries.of[id].ended
 }
 
 // Remember takes in what another node knows of a session that has ended, should it begin anew here.
@@ -74,5 +96,5 @@ func (t *Tracker) Remember(id SessionID, ended map[crdt.Replica]uint64) {
 	st := t.stripe(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.obituaries.add(id, ended, t.clock.now())
+	st.obituaries.add(id, ended, t.clock.now()+obituaryFor)
 }

@@ -59,6 +59,7 @@ func (t *Tracker) Track(r TrackRequest) (Tracked, error) {
 		}
 		s.holdings.remove(place{r.Key, r.Topic}) // another node has just ended it
 	}
+	st.unwritten.change(s.id)
 	return Tracked{t.trackLocked(s, place{r.Key, r.Topic}, meta), t.lease(s)}, nil
 }
 
@@ -84,6 +85,7 @@ func (t *Tracker) Update(topic Topic, key Key, session SessionID, meta Meta) (tr
 		return Tracked{}, false, &MovedError{s.movedTo}
 	}
 	st.renewLocked(s, now)
+	st.unwritten.change(s.id)
 	at := place{key, topic}
 	if s.holdings.get(at) != nil {
 		p, err := t.updateLocked(s, at, func(Meta) (Meta, error) { return meta, nil })
@@ -119,6 +121,7 @@ func (t *Tracker) Patch(topic Topic, key Key, session SessionID, patch Meta) (Tr
 		return Tracked{}, err
 	}
 	st.renewLocked(s, now)
+	st.unwritten.change(s.id)
 	return Tracked{p, t.lease(s)}, nil
 }
 
@@ -137,6 +140,7 @@ func (t *Tracker) Untrack(topic Topic, key Key, session SessionID) error {
 		return &MovedError{s.movedTo}
 	}
 	if s != nil && s.holdings.remove(place{key, topic}) {
+		st.unwritten.change(s.id)
 		t.untrack(triple{topic, key, session}, false)
 	}
 	return nil

@@ -79,6 +79,7 @@ type Tracker struct {
 	stripes  [stripes]stripe
 	counters
 	replicated atomic.Bool // there may be other nodes
+	frozen     atomic.Bool // nobody's time runs out any more
 
 	stop chan struct{} // closed by Close
 	wg   sync.WaitGroup
@@ -119,6 +120,9 @@ func (t *Tracker) Close() {
 	t.wg.Wait()
 }
 
+// Freeze lets no session run out from now on: the node is about to stop, and what it would end then is for those to decide who have it afterwards.
+func (t *Tracker) Freeze() { t.frozen.Store(true) }
+
 // sweepAll is the sweeper's goroutine.
 func (t *Tracker) sweepAll() {
 	ticker := time.NewTicker(sweepInterval)
@@ -153,16 +157,12 @@ func (t *Tracker) sweep(now time.Duration) {
 
 // sweepSessionLocked ends what has run out of one session, and sees to it that the rest is looked at in time.
 func (t *Tracker) sweepSessionLocked(st *stripe, s *session, now time.Duration) {
+	if t.frozen.Load() {
+		return
+	}
 	if st.sweepLocked(s, now, t.untrack) {
 		t.expired.Add(1)
 		t.buryLocked(st, s, now)
-	}
-}
-
-// buryLocked remembers a session that has ended, if there are others to whom that matters.
-func (t *Tracker) buryLocked(st *stripe, s *session, now time.Duration) {
-	if t.replicated.Load() && !s.hasMoved() {
-		st.obituaries.add(s.id, s.earlier.with(succession{t.config.Replica: s.claim}), now)
 	}
 }
 

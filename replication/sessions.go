@@ -365,14 +365,17 @@ func (r *Replicator) doOp(from crdt.Replica, op Op) OpResult {
 
 // elsewhere answers for a session that does not live here: who has it, as far as that is known, or that it has ended.
 func (r *Replicator) elsewhere(from crdt.Replica, op Op, where presence.Location) OpResult {
-	if where.Moved || where.Owner != (crdt.Replica{}) && where.Owner != from && op.Kind != OpFind {
+	ended := r.tracker.Obituary(op.Session)
+	switch {
+	case where.Moved:
 		return OpResult{Err: &presence.MovedError{Owner: where.Owner}}
+	case len(ended) > 0:
+		return OpResult{Err: presence.ErrUnknownSession, State: &presence.SessionState{ID: op.Session, Earlier: ended}}
+	case where.Owner != (crdt.Replica{}) && where.Owner != from && op.Kind != OpFind:
+		return OpResult{Err: &presence.MovedError{Owner: where.Owner}}
+	default:
+		return OpResult{Err: presence.ErrUnknownSession}
 	}
-	result := OpResult{Err: presence.ErrUnknownSession}
-	if ended := r.tracker.Obituary(op.Session); len(ended) > 0 {
-		result.State = &presence.SessionState{ID: op.Session, Earlier: ended}
-	}
-	return result
 }
 
 // errUnknownOp answers an operation of a later version.

@@ -36,10 +36,11 @@ const (
 	kindPush
 	kindOps
 	kindResults
+	kindSession // not between nodes: in the journal
 )
 
 func (k messageKind) String() string {
-	names := [...]string{"nothing", "digests", "part", "end", "push", "operations", "results"}
+	names := [...]string{"nothing", "digests", "part", "end", "push", "operations", "results", "session"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -3,11 +3,14 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"rollcall/presence"
+	"rollcall/presence/crdt"
 )
 
 type wireOps struct {
@@ -34,6 +37,14 @@ type wireState struct {
 	Remaining int64         `cbor:"4,keyasint"`
 	Claim     uint64        `cbor:"5,keyasint"`
 	Presences []wireEntry   `cbor:"6,keyasint,omitempty"`
+	Earlier   []wireClaim   `cbor:"7,keyasint,omitempty"` // in the order of their replicas
+}
+
+// wireClaim is the last claim of an earlier owner.
+type wireClaim struct {
+	_       struct{} `cbor:",toarray"`
+	Replica uint64   // in the table
+	Claim   uint64
 }
 
 func marshalOps(ops Ops) ([]byte, error) {
@@ -122,6 +133,9 @@ func writeState(state *presence.SessionState) (cbor.RawMessage, error) {
 		entry.Dots = appendDots(nil, held.Dots, names.replicas)
 		w.Presences = append(w.Presences, entry)
 	}
+	for _, replica := range slices.SortedFunc(maps.Keys(state.Earlier), crdt.Replica.Compare) {
+		w.Earlier = append(w.Earlier, wireClaim{Replica: names.replicas.number(replica), Claim: state.Earlier[replica]})
+	}
 	w.Replicas, w.Topics = names.replicas.list, names.topics
 	raw, err := encMode.Marshal(&w)
 	if err != nil {
@@ -158,6 +172,16 @@ func readState(raw cbor.RawMessage) (*presence.SessionState, error) {
 			return nil, err
 		}
 		state.Presences = append(state.Presences, held)
+	}
+	for _, c := range w.Earlier {
+		replica, err := lists.replicas.at(c.Replica)
+		if err != nil {
+			return nil, err
+		}
+		if state.Earlier == nil {
+			state.Earlier = map[crdt.Replica]uint64{}
+		}
+		state.Earlier[replica] = max(state.Earlier[replica], c.Claim)
 	}
 	return state, nil
 }

@@ -155,5 +155,21 @@ func (s *Store) NodeID() string { return s.nodeID }
 // Incarnation is the number of this run of the node: higher than that of every earlier Open of the directory.
 func (s *Store) Incarnation() uint64 { return s.incarnation }
 
+// RaiseIncarnation makes this run's incarnation one above another, unless it is that high already, and makes that durable.
+func (s *Store) RaiseIncarnation(above uint64) error {
+	if s.incarnation > above {
+		return nil
+	}
+	err := s.write(func(tx *bbolt.Tx) error { return putUint64(tx.Bucket([]byte(identityBucket)), incarnationKey, above+1) })
+	if err == nil { // twice, as start does
+		err = s.write(func(*bbolt.Tx) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("store: raise the incarnation: %w", err)
+	}
+	s.incarnation = above + 1
+	return nil
+}
+
 // Close lets go of the directory.
 func (s *Store) Close() error { return s.db.Close() }

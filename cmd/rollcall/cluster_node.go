@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -128,7 +129,7 @@ func (n *clusterNode) leaveRemoved() {
 }
 
 // syncTimeout is how long a node that starts waits for what the others know before it takes requests all the same. It says then that its view is incomplete.
-const syncTimeout = 5 * time.Second
+const syncTimeout = 3 * time.Second
 
 // awaitSync waits until the node knows what the others know, if it is a member and they answer.
 func (n *clusterNode) awaitSync() {
@@ -155,6 +156,30 @@ func (n *clusterNode) ready() error {
 	default:
 		return errors.New("the node has not caught up with the cluster yet")
 	}
+}
+
+const (
+	handOverTimeout = 5 * time.Second
+	farewellTimeout = 2 * time.Second
+)
+
+// handOver gives the sessions that live here to other nodes.
+func (n *clusterNode) handOver(ctx context.Context, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	handed, err := n.replicator.HandOver(ctx)
+	if err != nil {
+		logger.Warn("not all sessions were handed over; the journal keeps the others for the next start", "handed", handed, "err", err)
+		return
+	}
+	logger.Info("sessions handed over", "handed", handed)
+}
+
+// farewell tells the other nodes that this one stops.
+func (n *clusterNode) farewell() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTimeout)
+	defer cancel()
+	n.replicator.Farewell(ctx)
 }
 
 // Status is part of api.Cluster.

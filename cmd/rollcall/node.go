@@ -63,6 +63,7 @@ type NodeConfig struct {
 func (c *NodeConfig) setDefaults() {
 	c.Addr = cmp.Or(c.Addr, "127.0.0.1:0")
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.JournalInterval = cmp.Or(c.JournalInterval, 100*time.Millisecond)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -72,6 +73,8 @@ func (c *NodeConfig) setDefaults() {
 type Node struct {
 	config   NodeConfig
 	tracker  *presence.Tracker
+	journal  *journalist
+	restored []uint64     // presences that the journal brought back, by shard
 	cluster  *clusterNode // nil for a node that runs by itself
 	hub      *stream.Hub
 	api      *api.Server
@@ -119,6 +122,11 @@ func (n *Node) open() error {
 			return err
 		}
 	}
+	if n.cluster != nil {
+		if err := n.raiseIncarnation(disk); err != nil {
+			return err
+		}
+	}
 	n.tracker, err = presence.Open(presence.Config{
 		Replica:      crdt.Replica{Name: disk.NodeID(), Incarnation: disk.Incarnation()},
 		DefaultTTL:   c.DefaultTTL,
@@ -130,6 +138,11 @@ func (n *Node) open() error {
 		return usageError{err}
 	}
 	n.closers = append(n.closers, closer(n.tracker.Close))
+	n.journal, n.restored, err = openJournal(c.DataDir, n.tracker, c.JournalInterval, c.Logger)
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.journal.close)
 	if n.cluster != nil {
 		if err := n.replicate(); err != nil {
 			return err
@@ -165,6 +178,23 @@ func (n *Node) openCluster(disk *store.Store) error {
 	return nil
 }
 
+// raiseIncarnation takes a higher incarnation if other members know one that is as high as this: then the data directory was set back to an earlier state.
+func (n *Node) raiseIncarnation(disk *store.Store) error {
+	var addrs []string
+	for _, m := range n.cluster.membership.Members() {
+		if m.ID != disk.NodeID() {
+			addrs = append(addrs, m.ClusterAddr)
+		}
+	}
+	self := crdt.Replica{Name: disk.NodeID(), Incarnation: disk.Incarnation()}
+	known := replication.Greet(context.Background(), replication.Config{Client: n.cluster.port.Client(), Logger: n.config.Logger}, self, addrs)
+	if known < self.Incarnation {
+		return nil
+	}
+	n.config.Logger.Warn("other nodes know a later run of this node: its data directory was set back", "incarnation", self.Incarnation, "known", known)
+	return disk.RaiseIncarnation(known)
+}
+
 // publicAddr is where clients reach the node, for others to tell.
 func (n *Node) publicAddr() string {
 	host, _, _ := net.SplitHostPort(cmp.Or(n.config.ClusterAdvertise, n.config.ClusterAddr))
@@ -176,7 +206,7 @@ func (n *Node) replicate() error {
 	c := n.config
 	var err error
 	n.cluster.replicator, err = replication.Open(replication.Config{
-		Tracker: n.tracker, Client: n.cluster.port.Client(), Version: c.Version, PublicAddr: n.publicAddr(),
+		Tracker: n.tracker, Client: n.cluster.port.Client(), Restored: n.restored, Version: c.Version, PublicAddr: n.publicAddr(),
 		DownAfter: c.DownAfter, ForgetAfter: c.ForgetAfter, Logger: c.Logger,
 		Superseded: func(by crdt.Replica) {
 			n.fail(fmt.Errorf("another rollcall runs, or has run, as node %s with incarnation %d, above this one's: is its data directory a copy? "+
@@ -213,9 +243,11 @@ func (n *Node) openAPI() (err error) {
 		MaxBodyBytes: c.MaxBodyBytes,
 		MaxMetaBytes: c.MaxMetaBytes,
 		Version:      c.Version,
+		Ready:        n.ready,
+		Collectors:   n.journal.collectors(),
 	}
 	if n.cluster != nil {
-		config.Sessions, config.Cluster, config.Ready = n.cluster.replicator, n.cluster, n.cluster.ready
+		config.Sessions, config.Cluster = n.cluster.replicator, n.cluster
 	}
 	if n.api, err = api.New(config); err != nil {
 		return usageError{err}
@@ -229,6 +261,15 @@ func (n *Node) openAPI() (err error) {
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
 	return nil
+}
+
+// ready says why the node is not ready for traffic, if it is not.
+func (n *Node) ready() error {
+	err := n.journal.durable()
+	if n.cluster != nil {
+		err = errors.Join(n.cluster.ready(), err)
+	}
+	return err
 }
 
 // fail makes Wait return err: the node cannot go on.
@@ -265,7 +306,7 @@ func (n *Node) Wait() error {
 	return n.serveErr
 }
 
-// Shutdown stops the node: it reports unready and refuses writes, ends the streams over the drain time, lets requests finish, and closes
+// Shutdown stops the node: it reports unready and refuses writes, hands its sessions to other nodes, ends the streams over the drain time, lets requests finish, and closes
 // everything. When ctx ends, it waits no more for clients. Later calls return what the first did.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.shutdown.Do(func() { n.shutdownErr = n.stop(ctx) })
@@ -274,6 +315,11 @@ func (n *Node) Shutdown(ctx context.Context) error {
 
 func (n *Node) stop(ctx context.Context) error {
 	n.api.SetDraining()
+	n.tracker.Freeze() // whose stream is ended below is to be seen neither here nor elsewhere
+	if n.cluster != nil {
+		n.cluster.handOver(ctx, n.config.Logger)
+	}
+	n.journal.freeze()
 	// A stream that is due may be within a write, which the write timeout ends.
 	ctx, cancel := context.WithTimeout(ctx, n.config.Drain+n.config.WriteTimeout)
 	defer cancel()
@@ -285,6 +331,9 @@ func (n *Node) stop(ctx context.Context) error {
 		_ = n.http.Close() // what is still open belongs to clients that do not read
 	}
 	<-n.served
+	if n.cluster != nil {
+		n.cluster.farewell()
+	}
 	return n.close()
 }
 

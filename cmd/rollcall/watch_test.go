@@ -93,5 +93,9 @@ func TestWatchGoesOnWithAnotherNode(t *testing.T) {
 	_, base = openNode(t, NodeConfig{DataDir: dir, Addr: strings.TrimPrefix(base, "http://")})
 	track(t, client(t, base), "lobby", "Bob", sessionB, `{}`)
 	cmd.awaitLine(t, "+ Bob")
+	leave(t, client(t, base), sessionA) // she was restored with the node
 	cmd.awaitLine(t, "- Alice")
+	if got, want := cmd.stdout.String(), "1 person on 1 device\n  Alice\n+ Bob\n- Alice\n"; got != want {
+		t.Errorf("stdout %q, want %q", got, want)
+	}
 }

@@ -35,7 +35,7 @@ func (s State) String() string {
 type Event interface{ event() }
 
 // StateChanged says that the entries of Replica are to be shown, hidden or forgotten, as To says; before that, when From is PermDown, that it is to be
-// recalled. The From of an event is the To of the last one about the same replica, or Unknown. To is Unknown when a node that is no member has been
+// recalled. What is forgotten is forgotten for good only if [View.Superseded]; else it may be recalled, also where no beat of it was heard yet. The From of an event is the To of the last one about the same replica, or Unknown. To is Unknown when a node that is no member has been
 // silent for so long that nobody speaks of it any more. A member that was never heard of is spoken of as its incarnation 0, which has no entries, and of which
 // nothing more is said once the member is heard of.
 type StateChanged struct {

@@ -55,6 +55,12 @@ func (v *View) Present(id string) (crdt.Replica, bool) {
 	return n.present.replica, true
 }
 
+// Superseded tells whether a later incarnation of the replica's node was heard of, so that it never comes back.
+func (v *View) Superseded(replica crdt.Replica) bool {
+	n := v.nodes[replica.Name]
+	return n != nil && n.present != nil && replica.Incarnation < n.present.replica.Incarnation
+}
+
 // Complete tells whether every member that is not forgotten is up, so that nobody's presences are missing because their node is not heard.
 func (v *View) Complete() bool {
 	for _, n := range v.nodes {

@@ -145,6 +145,11 @@ func TestNewIncarnation(t *testing.T) {
 	if present, ok := v.Present("b"); !ok || present != rep("b", 4) {
 		t.Errorf("Present = %v, %v, want b/4", present, ok)
 	}
+	for incarnation, want := range map[uint64]bool{1: true, 3: true, 4: false, 5: false} {
+		if got := v.Superseded(rep("b", incarnation)); got != want {
+			t.Errorf("Superseded(b/%d) = %v, want %v", incarnation, got, want)
+		}
+	}
 }
 
 func TestRetire(t *testing.T) {
@@ -249,6 +254,10 @@ func TestLeaving(t *testing.T) {
 func TestMembers(t *testing.T) {
 	v := newView("b", "c")
 	v.Receive([]Beat{beat("b", 1, 5, 0), beat("d", 1, 5, 0)}, start)
+	wantEvents(t, "data of e, which is no member", v.Learn([]crdt.Replica{rep("e", 1)}, start), StateChanged{rep("e", 1), Unknown, PermDown})
+	if v.Superseded(rep("e", 1)) {
+		t.Error("e, which was not heard of, is superseded")
+	}
 	if got := v.StateOf(rep("d", 1)); got != PermDown {
 		t.Errorf("one that is no member is %v, want permdown", got)
 	}

@@ -41,10 +41,14 @@ func (t *Tracker) TakeSessions() (changed, renewed []SessionID) {
 		st := &t.stripes[i]
 		st.mu.Lock()
 		taken := st.unwritten
-		if len(taken.changed)+len(taken.renewed) > 0 {
+		nothing := len(taken.changed)+len(taken.renewed) == 0
+		if !nothing {
 			st.unwritten.record()
 		}
 		st.mu.Unlock()
+		if nothing {
+			continue // its maps are still in use
+		}
 		for id := range taken.changed {
 			changed = append(changed, id)
 		}

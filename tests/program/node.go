@@ -11,8 +11,12 @@ import (
 // Node is a run of rollcall serve.
 type Node struct {
 	*Program
-	URL     string // http://127.0.0.1:PORT
-	DataDir string
+	URL         string // http://127.0.0.1:PORT
+	DataDir     string
+	ClusterAddr string // of a node of a [Cluster]; the fields below, too
+
+	addr  string
+	flags []string // that stay the same in each run
 }
 
 // Serve runs a node on a free port, with a data directory of its own unless --data-dir is among the flags, and waits until it is ready.
@@ -46,8 +50,13 @@ func (b *Binary) serve(tb testing.TB, stderr io.Writer, flags []string) *Node {
 		args = append(args, "--data-dir="+n.DataDir)
 	}
 	n.Program = b.start(tb, stderr, args)
-	n.URL = n.AwaitStdout(`^rollcall is ready on (http://127\.0\.0\.1:\d+)\n`)[1]
+	n.awaitReady()
 	return n
+}
+
+func (n *Node) awaitReady() {
+	n.tb.Helper()
+	n.URL = n.AwaitStdout(`^rollcall is ready on (http://127\.0\.0\.1:\d+)\n`)[1]
 }
 
 // Addr is the node's host and port.

@@ -116,6 +116,16 @@ func (p *Program) Signal(signal os.Signal) {
 	}
 }
 
+// Kill ends the program as a crash does, and waits until it is gone.
+func (p *Program) Kill() {
+	p.tb.Helper()
+	p.Signal(syscall.SIGKILL)
+	p.Wait()
+}
+
+// Resume lets a program go on that is suspended.
+func (p *Program) Resume() { p.Signal(syscall.SIGCONT) }
+
 // Running tells whether the program has not ended.
 func (p *Program) Running() bool {
 	select {

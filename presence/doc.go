@@ -11,10 +11,19 @@
 // its pending net diff. A subscription that had nothing pending is told so; its owner takes the diff when it likes. So a change costs the
 // same however many watchers there are and however slow they are, and what is pending is bounded by the size of the topic.
 //
+// # Several nodes
+//
+// [Tracker.RecordChanges] and [Tracker.TakeChanges] give what changes here, [Tracker.Digest], [Tracker.Repair] and [Tracker.Merge] bring trackers into step, [Tracker.Hide] and its
+// neighbours follow the fate of other replicas. A presence is visible while any replica that is up has it; several versions of it are one, the latest ref.
+// A merge is followed by a look at the sessions that it touched and that live here: another node may have taken one over, hold another part of it, or have ended it
+// ([Tracker.HandOver], [Tracker.Adopt], [Tracker.AdoptKnown]). The rules are in the DESIGN.md of package replication.
+//
+// [Tracker.RecordSessions], [Tracker.TakeSessions] and [Tracker.Restore] let somebody keep the sessions on disk.
+//
 // # Locks
 //
-// Sessions are striped by id, topics sharded by name, and the index from keys to topics is striped by key. Locks are taken in that order: stripe,
-// shard, index. A subscription's notify function runs under the shard's lock and must neither block nor call the tracker. Presences
+// Sessions are striped by id, topics sharded by name, and the indices from keys to topics and from sessions to places are striped by key and by session. Locks are
+// taken in that order: stripe, shard, index. A subscription's notify function runs under the shard's lock and must neither block nor call the tracker. Presences
 // are immutable; members are copied on write, so lists are encoded outside the locks.
 //
 // # Leases
@@ -28,6 +37,8 @@
 // One, the sweeper, which ends what has run out. [Tracker.Close] stops it and waits.
 //
 // # Trade-offs
+//
+// What has ended is remembered for some seconds, but only where there are other nodes: a late message, or a node that restores what it once had, would bring it back.
 //
 // Each shard is a replicated set of its own, with its own counters. A digest therefore has an entry for each shard and replica, sixteen times what one set
 // would need, and snapshots come in sixteen parts that can be made and merged one at a time, under one sixteenth of the locks.

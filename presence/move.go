@@ -175,6 +175,8 @@ func (t *Tracker) adoptLocked(st *stripe, s *session, ttl time.Duration, given [
 			s.holdings.remove(p)
 		case held == nil:
 			s.holdings.add(p).byStream = entry.ByStream
+		case !entry.ByStream: // elsewhere it was tracked for good
+			held.byStream, held.until = false, 0
 		}
 	}
 	t.adopted.Add(1)

@@ -73,7 +73,10 @@ func (t *Tracker) Forget(r crdt.Replica) {
 // Retire drops what one shard has of a replica that never comes back, and of its node's earlier ones.
 func (t *Tracker) Retire(shard int, r crdt.Replica) {
 	s := t.shards[shard]
-	s.drop(func() []crdt.Item[*Entry] { return s.set.Retire(r) })
+	s.drop(func() []crdt.Item[*Entry] {
+		delete(s.hidden, r)
+		return s.set.Retire(r)
+	})
 }
 
 // merge takes delta in and returns the sessions that it may have moved, in the order of the delta.

@@ -258,7 +258,7 @@ func TestDeadStaysDead(t *testing.T) {
 			}
 			n.upEvents = map[string]time.Duration{}
 		}
-		w.run(forgetAfter + 2*downAfter)
+		w.run(4 * downAfter)
 		for _, n := range w.nodes[1:] {
 			if at, ok := n.upEvents[victim.id]; ok {
 				t.Fatalf("%s saw the dead rise, %v before the end", n.id, w.now-at)
@@ -274,7 +274,7 @@ func TestNobodyIsBlamedForBeingUnreachableDirectly(t *testing.T) {
 		w.run(10 * time.Second)
 		w.partition("one link")
 		w.loss = 0.05
-		w.run(10 * downAfter)
+		w.run(3 * downAfter)
 		for _, n := range w.nodes {
 			for _, other := range w.nodes {
 				if state := n.view.StateOf(other.replica()); state != Up {

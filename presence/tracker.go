@@ -166,8 +166,11 @@ func (t *Tracker) sweepSessionLocked(st *stripe, s *session, now time.Duration) 
 	}
 }
 
+// ShardOf returns the shard that a topic is in, on every node.
+func ShardOf(topic Topic) int { return int(xxhash.Sum64String(string(topic)) % Shards) }
+
 func (t *Tracker) shard(topic Topic) *shard {
-	return t.shards[xxhash.Sum64String(string(topic))%Shards]
+	return t.shards[ShardOf(topic)]
 }
 
 func (t *Tracker) stripe(session SessionID) *stripe {

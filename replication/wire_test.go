@@ -501,7 +501,7 @@ func TestGarbage(t *testing.T) {
 
 // TestGarbageIsCheap: what is wrong is found before it has cost much more memory than it has bytes.
 func TestGarbageIsCheap(t *testing.T) {
-	const most = 128 << 20
+	const most = 256 << 20 // for three attempts, each of which may fill a whole message
 	raw := func(b byte, n int) cbor.RawMessage { return bytes.Repeat([]byte{b}, n) }
 	list := func(n int, item []byte) cbor.RawMessage {
 		return append([]byte{0x99, byte(n >> 8), byte(n)}, bytes.Repeat(item, n)...)
@@ -509,13 +509,13 @@ func TestGarbageIsCheap(t *testing.T) {
 	sender := []any{[]any{"a", 1}}
 	parts := list(200, append(cborOf(t, map[int]any{0: 0, 2: 0})[:4], list(maxList, []byte{0xa0})...))
 	ops := list(maxList, cborOf(t, map[int]any{0: 1, 6: map[int]any{6: list(200, []byte{0xa0})}}))
-	bomb := compressor.EncodeAll(make([]byte, 2*maxMessage), nil)
+	bomb := compressor.EncodeAll(make([]byte, maxMessage+1), nil)
 	var unsized bytes.Buffer
 	w, err := zstd.NewWriter(&unsized)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = w.Write(make([]byte, 2*maxMessage)) // into a buffer, which takes all
+	_, _ = w.Write(make([]byte, maxMessage+1)) // into a buffer, which takes all
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -124,6 +124,13 @@ func (e *engine) setMembers(members map[string]string) {
 	})
 }
 
+// alone tells whether there is no other member. A list of one need not mean that: to a node that joins, members come one after the other.
+func (e *engine) alone() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.members) == 0
+}
+
 // address returns a member's cluster address, "" when it is none.
 func (e *engine) address(id string) string {
 	e.mu.Lock()

@@ -114,7 +114,7 @@ func (r *Replicator) Close() {
 // SetMembers takes in the list of members: cluster addresses, by id. Whoever is not in it is forgotten.
 func (r *Replicator) SetMembers(members map[string]string) {
 	r.setMembers(members)
-	if len(members) <= 1 {
+	if r.alone() {
 		r.sync()
 	}
 }

@@ -59,7 +59,8 @@ func (alone) Remove(context.Context, string) error { return ErrNoCluster }
 // Cluster lists the members.
 func (h *handlers) Cluster(c echo.Context) error {
 	status := h.config.Cluster.Status()
-	status.Members = slices.SortedFunc(slices.Values(status.Members), func(a, b ClusterMember) int { return cmp.Compare(a.Id, b.Id) })
+	status.Members = append([]ClusterMember{}, status.Members...) // never null
+	slices.SortFunc(status.Members, func(a, b ClusterMember) int { return cmp.Compare(a.Id, b.Id) })
 	return writeJSON(c, http.StatusOK, status)
 }
 

@@ -118,6 +118,9 @@ func (c *clusterListCmd) show(con *console, status rollcallclient.ClusterStatus,
 
 // clusterText returns a table of the members, and sentences about what is wrong.
 func clusterText(status rollcallclient.ClusterStatus) string {
+	if len(status.Members) == 0 {
+		return fmt.Sprintf("%s has not joined a cluster yet; its log says why.", printable(status.Node))
+	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tROLE\tSTATE\tADDRESS\tVERSION\tHEARD\tLAG\tSESSIONS\tPRESENCES")

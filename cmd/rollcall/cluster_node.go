@@ -24,6 +24,7 @@ type clusterNode struct {
 	membership *membership.Membership
 	replicator *replication.Replicator
 	mux        gate
+	self       membership.Member // alone, as it is once it was removed
 
 	mu      sync.Mutex
 	open    bool // all of it; the list of members is followed from then on
@@ -71,19 +72,19 @@ func openPort(c *NodeConfig) (*clusterNode, error) {
 
 // takePart keeps the list of members. changed hears of it whenever it changes.
 func (n *clusterNode) takePart(c *NodeConfig, id, publicAddr string, log *store.RaftLog) error {
+	n.self = membership.Member{
+		ID: id, ClusterAddr: advertised(c.ClusterAdvertise, n.port.Addr(), ""), PublicAddr: publicAddr, Version: c.Version, Role: membership.Leader,
+	}
 	var err error
 	n.membership, err = membership.Open(membership.Config{
-		ID: id, ClusterAddr: advertised(c.ClusterAdvertise, n.port.Addr(), ""), PublicAddr: publicAddr, Version: c.Version, Join: c.Join,
+		ID: id, ClusterAddr: n.self.ClusterAddr, PublicAddr: publicAddr, Version: c.Version, Join: c.Join,
 		Storage: log, Streams: n.port.Raft(), Client: n.port.Client(), Logger: c.Logger,
 		OnChange: func([]membership.Member) { n.follow() }, OnRemoved: n.leaveRemoved,
 	})
-	switch {
-	case errors.Is(err, membership.ErrRemoved):
-		return fmt.Errorf("%w: join it again with --join, or remove its data directory to begin a cluster of its own", err)
-	case errors.Is(err, membership.ErrCorrupt), errors.Is(err, membership.ErrOtherNode):
-		return fmt.Errorf("raft.db in %s cannot be used: %w; move it away and join again with --join", c.DataDir, err)
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", c.DataDir, err)
 	}
-	return err
+	return nil
 }
 
 // serve begins to follow the list of members, and lets other nodes in.
@@ -128,6 +129,12 @@ func (n *clusterNode) leaveRemoved() {
 	}
 }
 
+func (n *clusterNode) wasRemoved() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.removed
+}
+
 // syncTimeout is how long a node that starts waits for what the others know before it takes requests all the same. It says then that its view is incomplete.
 const syncTimeout = 3 * time.Second
 
@@ -141,10 +148,7 @@ func (n *clusterNode) awaitSync() {
 
 // ready says why the node is not ready for traffic, if it is not.
 func (n *clusterNode) ready() error {
-	n.mu.Lock()
-	removed := n.removed
-	n.mu.Unlock()
-	if removed {
+	if n.wasRemoved() {
 		return errors.New("the node was removed from its cluster; start it again with --join, or stop it")
 	}
 	if len(n.membership.Members()) == 0 {
@@ -188,9 +192,12 @@ func (n *clusterNode) Status() api.ClusterStatus {
 	for _, m := range n.replicator.Members() {
 		known[m.Replica.Name] = m
 	}
-	self := n.replicator.Self().Name
-	status := api.ClusterStatus{Node: self, Complete: n.Complete(), Quorum: n.membership.Leader() != "", Members: []api.ClusterMember{}}
-	for _, m := range n.membership.Members() {
+	status := api.ClusterStatus{Node: n.self.ID, Complete: n.Complete(), Quorum: n.membership.Leader() != ""}
+	members := n.membership.Members()
+	if n.wasRemoved() {
+		status.Quorum, members = true, []membership.Member{n.self}
+	}
+	for _, m := range members {
 		state := known[m.ID]
 		member := api.ClusterMember{
 			Id: m.ID, ClusterAddr: m.ClusterAddr, PublicAddr: m.PublicAddr, Version: m.Version,
@@ -233,6 +240,9 @@ func (n *clusterNode) Complete() bool { return n.replicator.Complete() }
 
 // Remove is part of api.Cluster.
 func (n *clusterNode) Remove(ctx context.Context, id string) error {
+	if n.wasRemoved() {
+		return api.ErrNoCluster
+	}
 	err := n.membership.Remove(ctx, id)
 	switch {
 	case errors.Is(err, membership.ErrUnknownMember):

@@ -125,6 +125,10 @@ The quorum is lost: nodes can neither join nor be removed until most voters are 
 	if got := print(); strings.Contains(got, "\x1b") {
 		t.Errorf("cluster printed %q, which a terminal would act on", got)
 	}
+	fake.change(func(status *rollcallclient.ClusterStatus) { status.Members = []rollcallclient.ClusterMember{} })
+	if got, want := print(), "\nnode-a has not joined a cluster yet; its log says why.\n"; got != want {
+		t.Errorf("cluster printed %q, want %q", got, want)
+	}
 }
 
 func TestClusterWatchFollowsARestart(t *testing.T) {

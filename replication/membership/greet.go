@@ -136,7 +136,7 @@ func (m *Membership) endRemoved() {
 	if m.ctx.Err() != nil || !m.causes.changed("removed", "yes") {
 		return
 	}
-	m.log.Error("this node was removed from its cluster and takes part no more; to join again, start it again with --join")
+	m.log.Warn("this node was removed from its cluster and takes part no more; to join again, start it again with --join")
 	_ = m.save(func(s *saved) { s.Removed = true })
 	m.cancel(ErrRemoved)
 	go m.config.OnRemoved() // which may well call Close, that waits for the goroutine that this is

@@ -137,7 +137,7 @@ func (n *node) awaitState(id string, state rollcallclient.ClusterMemberState) {
 // incomplete tells whether an answer to a GET says that it may lack somebody.
 func (n *node) incomplete(path string) bool {
 	n.t.Helper()
-	if strings.HasSuffix(path, "/events") {
+	if strings.Contains(path, "/events") {
 		response := n.openStream(n.t.Context(), n.http, path, nil)
 		defer response.Body.Close()
 		return response.Header.Get("Rollcall-View") == "incomplete"
@@ -153,4 +153,10 @@ func (n *node) has(topic, key string) bool {
 		n.t.Fatal(err)
 	}
 	return got.status == http.StatusOK
+}
+
+// command runs a command of the program that talks to the node, given as one would type it.
+func (n *node) command(line string) (code int, stdout, stderr string) {
+	n.t.Helper()
+	return run(n.t, append(strings.Fields(line), "--url="+n.proxy())...)
 }

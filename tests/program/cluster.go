@@ -78,6 +78,9 @@ func (c *Cluster) Start(nodes ...*Node) {
 // Move gives a node that has ended other addresses for its next run.
 func (c *Cluster) Move(n *Node) { n.addr, n.ClusterAddr = freeAddr(c.tb), freeAddr(c.tb) }
 
+// Join has a node that has ended join through another one when it is started.
+func (c *Cluster) Join(n, through *Node) { n.flags = append(n.flags, "--join="+through.ClusterAddr) }
+
 // Status returns what a node says of the cluster.
 func (c *Cluster) Status(n *Node) (rollcallclient.ClusterStatus, error) {
 	client, err := rollcallclient.NewClientWithResponses(n.URL, rollcallclient.WithHTTPClient(c.client))

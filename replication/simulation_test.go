@@ -222,15 +222,17 @@ func (w *world) deliver(i int, again bool) {
 }
 
 // quieten lets everybody talk to everybody until nobody has anything to say.
-func (w *world) quieten() {
-	for _, id := range w.ids() {
+func (w *world) quieten() { w.talk(len(w.nodes)) }
+
+// talk lets an interval pass in which everybody talks to a number of others, until these have nothing to say.
+func (w *world) talk(others int) {
+	ids := w.ids()
+	for i, id := range ids {
 		n := w.nodes[id]
 		n.beat()
 		w.flush(n)
-		for _, to := range w.ids() {
-			if to != id {
-				w.exchange(id, to)
-			}
+		for distance := 1; distance <= min(others, len(ids)-1); distance++ {
+			w.exchange(id, ids[(i+distance)%len(ids)])
 		}
 	}
 	for len(w.bag) > 0 {
@@ -464,7 +466,7 @@ func (w *world) settle(t *rapid.T) {
 				}
 			}
 		}
-		w.quieten()
+		w.talk(1) // what one lacks comes through others
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 	}

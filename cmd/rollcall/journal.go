@@ -112,8 +112,11 @@ func (j *journalist) run() {
 			return
 		case <-wait.C:
 		}
-		next := j.interval
-		if err := j.write(); err != nil {
+		began := time.Now()
+		err := j.write()
+		// What happens while this write is under way is stored at the end of the next one, and that is to be within the interval.
+		next := max(j.interval-2*time.Since(began), j.interval/4)
+		if err != nil {
 			next = max(next, journalRetry)
 		}
 		wait.Reset(next)

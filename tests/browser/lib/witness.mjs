@@ -19,6 +19,11 @@ export class Witness {
     return { log, people: Object.fromEntries(Presence.list(state, (key, { metas }) => [key, metas.length]).sort()) };
   }
 
+  // opened tells whether the witness knows the topic, so that it sees all that comes.
+  async opened() {
+    return (await this.reader.read()).length > 0;
+  }
+
   async log() {
     return (await this.read()).log;
   }

@@ -163,7 +163,7 @@ func TestAGatewayRenewsAThousandSessionsOfAllNodesByOneCall(t *testing.T) {
 	for i := many - short; i < many; i++ {
 		everybody[i] = client.track("room:lobby", fmt.Sprintf(`{"key":"user %d","ttl":4}`, i)).Session
 	}
-	client.track("room:lobby", `{"key":"clock","ttl":5}`) // is gone when those would be who are not renewed
+	c.nodes[0].track("room:lobby", `{"key":"clock","ttl":5}`) // is gone when those would be who are not renewed
 	renew := func(sessions []string) rollcallclient.HeartbeatsResult {
 		t.Helper()
 		body := object(t, map[string]any{"sessions": sessions})

@@ -21,12 +21,12 @@ type cluster struct {
 // clusters bounds how many run at the same time: a node that gets no processor is taken for one that is down.
 var clusters = make(chan struct{}, 3)
 
-// serveCluster starts so many nodes that live as long as the test. Of a flag that is given twice the last counts.
+// serveCluster starts so many nodes that live as long as the test. Unless a flag says otherwise, they give each other all the time that a busy machine may take.
 func serveCluster(t *testing.T, nodes int, flags ...string) *cluster {
 	t.Helper()
 	clusters <- struct{}{}
 	t.Cleanup(func() { <-clusters })
-	c := &cluster{t: t, Cluster: binary.ServeCluster(t, nodes, append([]string{"--drain=1s"}, flags...)...)}
+	c := &cluster{t: t, Cluster: binary.ServeCluster(t, nodes, append([]string{"--drain=1s", "--down-after=1m"}, flags...)...)}
 	for _, run := range c.Nodes {
 		c.nodes = append(c.nodes, c.client(run))
 	}
@@ -91,24 +91,35 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.base.RoundTrip(r)
 }
 
-// leader is the node that leads the cluster, as the first of these says, and the rest of them.
-func (c *cluster) leader(nodes ...*node) (leader *node, others []*node) {
+// leader waits until one of the nodes leads the cluster, and returns it and the rest of them.
+func (c *cluster) leader() (leader *node, others []*node) {
 	c.t.Helper()
-	for _, m := range get[rollcallclient.ClusterStatus](nodes[0], "/v1/cluster").Members {
-		for _, n := range nodes {
-			switch {
-			case m.PublicAddr != n.Addr():
-			case m.Role == rollcallclient.Leader:
+	program.Eventually(c.t, func() bool {
+		leader, others = nil, nil
+		for _, n := range c.nodes {
+			if c.nodes[0].member(n.id()).Role == rollcallclient.Leader {
 				leader = n
-			default:
+			} else {
 				others = append(others, n)
 			}
 		}
-	}
-	if leader == nil {
-		c.t.Fatal("none of these leads the cluster")
-	}
+		return leader != nil
+	}, "a leader")
 	return leader, others
+}
+
+// remove has a node remove another one, however long there is no leader.
+func (n *node) remove(id string) {
+	n.t.Helper()
+	tried := false
+	program.Eventually(n.t, func() bool {
+		code, stdout, stderr := n.command("cluster remove " + id)
+		done := code == 0 && stdout == id+" is no longer a member.\n" && stderr == "" || tried && strings.Contains(stderr, "No member")
+		if tried = true; !done && !strings.Contains(stderr, "Try again") {
+			n.t.Fatalf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+		}
+		return done
+	}, "the removal of %s", id)
 }
 
 // id is the node's.

@@ -9,8 +9,8 @@ import (
 
 func TestANodeThatStoodStillIsHiddenAndComesBackAsItWas(t *testing.T) {
 	t.Parallel()
-	c := serveCluster(t, 3, "--down-after=6s") // longer than a node waits for the answer of another one
-	victim, others := c.leader(c.nodes...)
+	c := serveCluster(t, 3, "--down-after=8s") // longer than a node waits for the answer of another one
+	victim, others := c.leader()
 	id, client := victim.id(), c.balanced(others...)
 	crew := c.newCrew(victim, "follows", "follows by stream", "stays", "rests")
 	gallery, own := watchCrew(others), watchCrew([]*node{victim})

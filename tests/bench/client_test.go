@@ -111,17 +111,38 @@ const clients = 4 // connections under load: enough to keep two processors busy
 // the request of a number, and is called by several goroutines.
 func load(b *testing.B, n *program.Node, next func(i int) []byte) {
 	b.Helper()
-	took := make([]time.Duration, b.N)
-	var connections []*client
-	for range clients {
-		connections = append(connections, dial(b, n))
-	}
-	failed := make(chan error, clients)
+	loadOver(b, n, clients, next)
+}
+
+// loadOver is load over so many connections. It also reports what the requests cost other nodes, if any are given.
+func loadOver(b *testing.B, n *program.Node, connections int, next func(i int) []byte, others ...*program.Node) {
+	b.Helper()
 	b.ResetTimer()
-	before := n.CPU()
-	for c, client := range connections {
+	before, othersBefore := n.CPU(), cpuOf(others)
+	took := sendAll(b, n, connections, b.N, next)
+	b.StopTimer()
+	cpu, othersCPU := n.CPU()-before, cpuOf(others)-othersBefore
+	figures := []figure{
+		{"req/s", float64(b.N) / b.Elapsed().Seconds()},
+		{"p50-us", micros(percentile(took, 50))},
+		{"p99-us", micros(percentile(took, 99))},
+		{"cpu-us/req", micros(cpu) / float64(b.N)},
+	}
+	if len(others) > 0 {
+		figures = append(figures, figure{"cpu-us/req-others", micros(othersCPU) / float64(b.N)})
+	}
+	report(b, figures...)
+}
+
+// sendAll sends requests over so many connections and returns how long each took.
+func sendAll(b *testing.B, n *program.Node, connections, requests int, next func(i int) []byte) []time.Duration {
+	b.Helper()
+	took := make([]time.Duration, requests)
+	failed := make(chan error, connections)
+	for c := range connections {
+		client := dial(b, n)
 		go func() {
-			for i := c; i < b.N; i += clients {
+			for i := c; i < requests; i += connections {
 				request := next(i)
 				start := time.Now()
 				if err := client.do(request); err != nil {
@@ -133,17 +154,17 @@ func load(b *testing.B, n *program.Node, next func(i int) []byte) {
 			failed <- nil
 		}()
 	}
-	for range clients {
+	for range connections {
 		if err := <-failed; err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.StopTimer()
-	cpu := n.CPU() - before
-	report(b,
-		figure{"req/s", float64(b.N) / b.Elapsed().Seconds()},
-		figure{"p50-us", micros(percentile(took, 50))},
-		figure{"p99-us", micros(percentile(took, 99))},
-		figure{"cpu-us/req", micros(cpu) / float64(b.N)},
-	)
+	return took
+}
+
+func cpuOf(nodes []*program.Node) (sum time.Duration) {
+	for _, n := range nodes {
+		sum += n.CPU()
+	}
+	return sum
 }

@@ -37,41 +37,47 @@ func BenchmarkDelivery(b *testing.B) {
 	for _, size := range []struct{ watchers, topics int }{{1, 20}, {100, 5}, {1000, 1}} { // several topics, so that each is quiet in between
 		b.Run(fmt.Sprintf("watchers=%d", size.watchers), func(b *testing.B) {
 			n := binary.ServeQuietly(b)
-			d := &delivery{latest: make([]time.Duration, b.N)}
-			d.start = make([]atomic.Int64, b.N)
-			d.begin = time.Now()
-			w := watch(b, n, d.take)
-			for i := range size.watchers * size.topics {
-				w.open(fmt.Sprintf("/v1/topics/room-%d/events", i%size.topics))
-			}
-			c := dial(b, n)
-			awaitCount(b, &d.states, int64(size.watchers*size.topics))
-			const quiet = 70 * time.Millisecond // more than the window of a topic of 1,000
-			pace := time.NewTicker(quiet / time.Duration(size.topics))
-			defer pace.Stop()
-			b.ResetTimer()
-			before := n.CPU()
-			for i := range b.N {
-				<-pace.C
-				track := request("POST", presences(fmt.Sprintf("room-%d", i%size.topics)), fmt.Sprintf(`{"key":"user-%d","ttl":3600}`, i))
-				d.start[i].Store(int64(time.Since(d.begin)))
-				if err := c.do(track); err != nil {
-					b.Fatal(err)
-				}
-			}
-			awaitCount(b, &d.diffs, int64(b.N*size.watchers))
-			b.StopTimer()
-			cpu := n.CPU() - before
-			w.close() // now what it has written can be read
-			report(b,
-				figure{"p50-us", micros(percentile(d.all, 50))},
-				figure{"p99-us", micros(percentile(d.all, 99))},
-				figure{"last-p50-us", micros(percentile(d.latest, 50))},
-				figure{"last-p99-us", micros(percentile(d.latest, 99))},
-				figure{"cpu-us/event", micros(cpu) / float64(b.N*size.watchers)},
-			)
+			deliver(b, n, n, "room", size.watchers, size.topics)
 		})
 	}
+}
+
+// deliver tracks at one node what so many watchers in each of several topics see at another, or at the same.
+func deliver(b *testing.B, from, to *program.Node, topic string, watchers, topics int) {
+	b.Helper()
+	d := &delivery{latest: make([]time.Duration, b.N)}
+	d.start = make([]atomic.Int64, b.N)
+	d.begin = time.Now()
+	w := watch(b, to, d.take)
+	for i := range watchers * topics {
+		w.open(fmt.Sprintf("/v1/topics/%s-%d/events", topic, i%topics))
+	}
+	c := dial(b, from)
+	awaitCount(b, &d.states, int64(watchers*topics))
+	const quiet = 70 * time.Millisecond // more than the window of a topic of 1,000
+	pace := time.NewTicker(quiet / time.Duration(topics))
+	defer pace.Stop()
+	b.ResetTimer()
+	before := from.CPU()
+	for i := range b.N {
+		<-pace.C
+		track := request("POST", presences(fmt.Sprintf("%s-%d", topic, i%topics)), fmt.Sprintf(`{"key":"user-%d","ttl":3600}`, i))
+		d.start[i].Store(int64(time.Since(d.begin)))
+		if err := c.do(track); err != nil {
+			b.Fatal(err)
+		}
+	}
+	awaitCount(b, &d.diffs, int64(b.N*watchers))
+	b.StopTimer()
+	cpu := from.CPU() - before
+	w.close() // now what it has written can be read
+	report(b,
+		figure{"p50-us", micros(percentile(d.all, 50))},
+		figure{"p99-us", micros(percentile(d.all, 99))},
+		figure{"last-p50-us", micros(percentile(d.latest, 50))},
+		figure{"last-p99-us", micros(percentile(d.latest, 99))},
+		figure{"cpu-us/event", micros(cpu) / float64(b.N*watchers)},
+	)
 }
 
 // delivery gathers when events arrive.

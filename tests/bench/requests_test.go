@@ -30,9 +30,7 @@ func populate(b *testing.B, n *program.Node, topic string, people int) []string 
 
 func BenchmarkTrack(b *testing.B) {
 	n := binary.ServeQuietly(b)
-	load(b, n, func(i int) []byte { // a hundred people to a topic
-		return request("POST", fmt.Sprintf("/v1/topics/room-%d/presences", i/100), fmt.Sprintf(`{"key":"user-%d","meta":{"device":"phone"},"ttl":3600}`, i))
-	})
+	load(b, n, trackRequest)
 }
 
 func BenchmarkHeartbeat(b *testing.B) {

@@ -52,15 +52,18 @@ func (p *Program) CPU() time.Duration {
 }
 
 // RSS is the memory of the program that is resident, in bytes.
-func (p *Program) RSS() int64 {
+func (p *Program) RSS() int64 { return p.memory("VmRSS:") }
+
+// memory returns a line of /proc/PID/status, in bytes.
+func (p *Program) memory(line string) int64 {
 	p.tb.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		p.tb.Fatal(err)
 	}
-	_, rest, found := bytes.Cut(status, []byte("VmRSS:"))
+	_, rest, found := bytes.Cut(status, []byte(line))
 	if !found {
-		p.tb.Fatalf("no VmRSS in %s", status)
+		p.tb.Fatalf("no %s in %s", line, status)
 	}
 	return p.number(bytes.Fields(rest)[0]) << 10
 }
@@ -72,3 +75,15 @@ func (p *Program) number(text []byte) int64 {
 	}
 	return n
 }
+
+// ForgetPeak makes PeakRSS begin anew.
+func (p *Program) ForgetPeak() {
+	p.tb.Helper()
+	const peakRSS = "5" // proc(5), clear_refs
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte(peakRSS), 0); err != nil {
+		p.tb.Fatal(err)
+	}
+}
+
+// PeakRSS is the most that RSS has been, in bytes.
+func (p *Program) PeakRSS() int64 { return p.memory("VmHWM:") }

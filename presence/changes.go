@@ -10,20 +10,29 @@ type changes struct {
 	notify   func()
 	dots     []crdt.Dot
 	removals []crdt.Removal
+	triples  map[triple]struct{} // that were touched
 }
 
-func (c *changes) added(dot crdt.Dot) {
+func (c *changes) added(id triple, dot crdt.Dot) {
 	if c != nil && len(c.dots) < maxChanges {
 		c.dots = append(c.dots, dot)
-		c.notify()
+		c.touch(id)
 	}
 }
 
-func (c *changes) removed(r crdt.Removal) {
+func (c *changes) removed(id triple, r crdt.Removal) {
 	if c != nil && len(c.removals) < maxChanges {
 		c.removals = append(c.removals, r)
-		c.notify()
+		c.touch(id)
 	}
+}
+
+func (c *changes) touch(id triple) {
+	if c.triples == nil {
+		c.triples = map[triple]struct{}{}
+	}
+	c.triples[id] = struct{}{}
+	c.notify()
 }
 
 // ShardDelta is a delta of one shard.
@@ -60,7 +69,13 @@ func (s *shard) takeChanges() (delta Delta, any bool) {
 	if s.changes == nil || len(s.changes.dots)+len(s.changes.removals) == 0 {
 		return Delta{}, false
 	}
+	// With what else there is of the same presences: another node may have replaced what changed here, and who hears of the change alone would see a leave.
+	for id := range s.changes.triples {
+		if r := s.records[id]; r != nil {
+			s.changes.dots = append(s.changes.dots, r.dots...)
+		}
+	}
 	delta = s.set.Delta(s.changes.dots, s.changes.removals)
-	s.changes.dots, s.changes.removals = nil, nil
+	*s.changes = changes{notify: s.changes.notify}
 	return delta, true
 }

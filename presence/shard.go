@@ -122,7 +122,7 @@ func (s *shard) replaceLocked(id triple, entry *Entry, unseen ...crdt.Dot) {
 		}
 	}
 	dot := s.set.Add(entry)
-	s.changes.added(dot)
+	s.changes.added(id, dot)
 	s.putDotLocked(r, id, dot)
 	s.removeDotsLocked(r, id, old)
 	s.settleLocked(id, r)
@@ -236,7 +236,7 @@ func (s *shard) removeDotsLocked(r *record, id triple, dots []crdt.Dot) {
 	if len(dots) == 0 {
 		return
 	}
-	s.changes.removed(s.set.Remove(dots...))
+	s.changes.removed(id, s.set.Remove(dots...))
 	for _, dot := range dots {
 		s.dropDotLocked(r, id, dot)
 	}

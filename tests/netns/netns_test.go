@@ -1,4 +1,5 @@
-// Package netns cuts the network between a node and its clients, and looks whether the node notices in the time that its flags promise.
+// Package netns cuts the network between a node and its clients, and between the nodes of a cluster, and looks whether they notice in the time that
+// their flags promise, and find together again.
 //
 // It needs Linux, root and the ip command of iproute2. Where it has not, it fails and says so.
 package netns
@@ -7,16 +8,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rollcall/tests/program"
 )
 
 const (
@@ -30,28 +33,14 @@ const (
 // readURL makes this test binary a client that opens the stream it names and prints each line.
 const readURL = "ROLLCALL_TEST_READ_URL"
 
+var binary *program.Binary
+
 func TestMain(m *testing.M) {
 	if url := os.Getenv(readURL); url != "" {
 		os.Exit(read(url))
 	}
-	os.Exit(runTests(m))
-}
-
-var rollcall string // the program
-
-func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "rollcall-netns-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	rollcall = filepath.Join(dir, "rollcall")
-	if output, err := exec.Command("go", "build", "-o", rollcall, "rollcall/cmd/rollcall").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s\n", err, output)
-		return 1
-	}
-	return m.Run()
+	_ = flag.Set("test.parallel", "4") // unless the command line says otherwise: most tests wait for a time-out, not for a processor
+	os.Exit(program.Main(m, &binary))
 }
 
 func read(url string) int {
@@ -170,10 +159,10 @@ const patience = 10 * time.Second // for what does not depend on the network tha
 func newScene(t *testing.T, writeTimeout time.Duration) *scene {
 	t.Helper()
 	s := &scene{network: newNetwork(t)}
-	node := start(t, s.server, nil, rollcall, "serve", "--addr="+serverIP+":0", "--insecure-open", "--data-dir="+t.TempDir(), "--log-level=error",
+	node := start(t, s.server, nil, binary.Path, "serve", "--addr="+serverIP+":0", "--insecure-open", "--data-dir="+t.TempDir(), "--log-level=error",
 		"--keepalive="+keepAlive.String(), "--write-timeout="+writeTimeout.String())
 	s.url = node.await("^rollcall is ready on (.*)$", patience)[1]
-	s.watch = start(t, s.server, nil, rollcall, "watch", "lobby", "--url="+s.url)
+	s.watch = start(t, s.server, nil, binary.Path, "watch", "lobby", "--url="+s.url)
 	s.watch.await("^0 people", patience)
 	s.alice = start(t, s.client, []string{fmt.Sprintf("%s=%s/v1/topics/lobby/events?key=Alice&linger=%d", readURL, s.url, int(linger.Seconds()))}, os.Args[0])
 	s.watch.await(`^\+ Alice$`, patience)
@@ -206,7 +195,7 @@ func TestNodeForgivesAShortCut(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 10*time.Second)
 	ip(t, "-n", s.client, "link", "set", "client0", "down")
-	start(t, s.server, nil, rollcall, "track", "lobby", "Bob", "--url="+s.url) // must reach Alice's stream all the same
+	start(t, s.server, nil, binary.Path, "track", "lobby", "Bob", "--url="+s.url) // must reach Alice's stream all the same
 	s.watch.await(`^\+ Bob$`, patience)
 	ip(t, "-n", s.client, "link", "set", "client0", "up")
 	s.alice.await(`^data: .*Bob`, patience)

@@ -27,6 +27,9 @@ type Config struct {
 	Flags       []string      // more, of every node; the last of two equal ones holds
 }
 
+// maxVoters is how many nodes of a cluster vote; the others need not.
+const maxVoters = 5
+
 // Cluster is a node on each host of a network.
 type Cluster struct {
 	*Network
@@ -67,7 +70,7 @@ func (c *Cluster) Start(nodes ...*Node) {
 	c.AwaitUp(program.Patience)
 }
 
-// AwaitUp waits until each running node sees all running nodes up, and nobody else.
+// AwaitUp waits until each running node sees all running nodes up, as voters, and nobody else.
 func (c *Cluster) AwaitUp(within time.Duration) {
 	c.tb.Helper()
 	if len(c.Nodes) == 1 {
@@ -82,12 +85,12 @@ func (c *Cluster) AwaitUp(within time.Duration) {
 			}
 			up := 0
 			for _, m := range status.Members {
-				if m.State == rollcallclient.Up {
+				if m.State == rollcallclient.Up && (m.Role != rollcallclient.NonVoter || len(c.Nodes) > maxVoters) {
 					up++
 				}
 			}
 			if up != len(running) {
-				return fmt.Errorf("node %s sees %d members up, want %d: %+v", n.Name, up, len(running), status.Members)
+				return fmt.Errorf("node %s sees %d voters up, want %d: %+v", n.Name, up, len(running), status.Members)
 			}
 		}
 		return nil
@@ -127,7 +130,7 @@ func (c *Cluster) agree(topic string, keys []string) error {
 			return fmt.Errorf("the list of node %s: %w", n.Name, err)
 		}
 		if got := listed.keys(); !slices.Equal(got, want) {
-			return fmt.Errorf("node %s lists %s, want %s", n.Name, brief(got), brief(want))
+			return fmt.Errorf("node %s lists %d metas, want %d; it lacks %s and has %s too many", n.Name, len(got), len(want), brief(minus(want, got)), brief(minus(got, want)))
 		}
 		if i == 0 {
 			first = listed
@@ -207,6 +210,21 @@ func (v view) keys() []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// minus returns what is in list more often than in others.
+func minus(list, others []string) []string {
+	counts := map[string]int{}
+	for _, other := range others {
+		counts[other]++
+	}
+	var more []string
+	for _, s := range list {
+		if counts[s]--; counts[s] < 0 {
+			more = append(more, s)
+		}
+	}
+	return more
 }
 
 // difference says what is in one of the views.

@@ -91,8 +91,7 @@ func (n *Node) Running() bool { return n.program != nil && n.program.Running() &
 // Kill ends the node as a crash does, and waits until it is gone.
 func (n *Node) Kill() {
 	n.cluster.tb.Helper()
-	n.program.Signal(syscall.SIGKILL)
-	n.program.Wait()
+	n.program.Kill()
 	n.paused.Store(false)
 }
 
@@ -115,12 +114,9 @@ func (n *Node) Pause() {
 // Resume lets a paused process go on.
 func (n *Node) Resume() {
 	if n.paused.CompareAndSwap(true, false) {
-		n.program.Signal(syscall.SIGCONT)
+		n.program.Resume()
 	}
 }
-
-// Log is what the last run has written to stderr.
-func (n *Node) Log() string { return n.program.Stderr() }
 
 // API returns a client of the node.
 func (n *Node) API() *rollcallclient.ClientWithResponses {
@@ -159,11 +155,14 @@ func (n *Node) Status() (rollcallclient.ClusterStatus, error) {
 	return *response.JSON200, nil
 }
 
-// Track tracks a presence. The session's lease is ttl seconds, --default-ttl if 0.
+// Track tracks a presence. The server makes the session if it is ""; its lease is ttl seconds, --default-ttl if 0.
 func (n *Node) Track(topic, key, session string, ttl int) (rollcallclient.Presence, error) {
 	ctx, cancel := callContext()
 	defer cancel()
-	request := rollcallclient.TrackRequest{Key: key, Session: &session}
+	request := rollcallclient.TrackRequest{Key: key}
+	if session != "" {
+		request.Session = &session
+	}
 	if ttl > 0 {
 		request.Ttl = &ttl
 	}

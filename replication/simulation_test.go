@@ -461,6 +461,9 @@ func (w *world) settle(t *rapid.T) {
 			}
 			n := w.nodes[w.ids()[(i+round)%len(w.nodes)]]
 			w.heartbeat(t, c, n)
+			if round == 5 && w.lossy {
+				w.lookAtOneself(c, n)
+			}
 			for topic, meta := range c.wanted {
 				if c.dirty[topic] && round > 1 {
 					w.put(t, c, n, topic, meta)

@@ -379,13 +379,13 @@ func (c *crowd) sawNothing() {
 	told := 0
 	for _, f := range c.followers {
 		for _, seen := range f.seen(func(key string) bool { return !stays[key] }) {
-			if told++; told <= 10 {
-				c.t.Errorf("%s has seen %.1000v", f.name, seen)
+			if told++; told <= 40 {
+				c.t.Errorf("%s has seen %.300v", f.name, seen)
 			}
 		}
 	}
-	if told > 10 {
-		c.t.Errorf("… and %d changes more", told-10)
+	if told > 40 {
+		c.t.Errorf("… and %d changes more", told-40)
 	}
 }
 

@@ -14,6 +14,7 @@ type node struct {
 	member  bool
 	present *record            // the highest incarnation of which a beat was heard; a member that was not heard of has one of incarnation 0
 	others  map[uint64]*record // by incarnation: earlier ones, and later ones of which there is data, but no beat yet
+	done    uint64             // of the superseded ones up to this, none is spoken of again, however late a message comes
 	contact contact
 }
 

@@ -102,6 +102,8 @@ func (v *View) receive(events []Event, beat Beat, now, running time.Duration) []
 	}
 	r := n.of(beat.Replica.Incarnation)
 	switch {
+	case r == nil && beat.Replica.Incarnation <= n.done:
+		return events
 	case r == nil:
 		r = n.add(beat.Replica.Incarnation, now, running)
 	case beat.Count <= r.count, n.superseded(r) && r.count > 0:
@@ -140,7 +142,7 @@ func (v *View) Learn(replicas []crdt.Replica, now time.Duration) []Event {
 	for _, replica := range replicas {
 		n := v.node(replica.Name)
 		switch {
-		case n.of(replica.Incarnation) != nil:
+		case n.of(replica.Incarnation) != nil || replica.Incarnation <= n.done:
 		case n.present == v.self && replica.Incarnation > v.self.replica.Incarnation:
 			events = v.supersede(events, replica)
 		default:
@@ -231,6 +233,7 @@ func (v *View) prune(events []Event) []Event {
 			case r.state != PermDown || v.clock.last-max(r.madeAt, r.endedAt) <= 2*v.config.ForgetAfter:
 			case n.superseded(r):
 				n.drop(r)
+				n.done = max(n.done, r.replica.Incarnation)
 			case !n.member:
 				n.drop(r)
 				events = append(events, StateChanged{r.replica, PermDown, Unknown})

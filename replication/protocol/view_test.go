@@ -290,6 +290,20 @@ func TestForgottenStrangersAreDropped(t *testing.T) {
 	}
 }
 
+// TestDoneIsDone has a message about a predecessor come when that is long dropped.
+func TestDoneIsDone(t *testing.T) {
+	v := newView("b")
+	v.Receive([]Beat{beat("b", 2, 50, 0), beat("b", 3, 1, 0)}, start)
+	v.Retire(nil, start)
+	tickUntil(v, start, start+3*forgetAfter)
+	if n := len(v.nodes["b"].others); n != 0 {
+		t.Fatalf("%d predecessors are kept", n)
+	}
+	now := start + 3*forgetAfter
+	late := append(v.Receive([]Beat{beat("b", 1, 9, 0), beat("b", 2, 51, 0)}, now), v.Learn([]crdt.Replica{rep("b", 1), rep("b", 2)}, now)...)
+	wantEvents(t, "late words", append(late, v.Retire(nil, now)...))
+}
+
 func TestComplete(t *testing.T) {
 	v := newView("b")
 	if v.Complete() {

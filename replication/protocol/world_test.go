@@ -359,8 +359,8 @@ func (n *simNode) apply(events []Event) {
 	for _, e := range events {
 		switch e := e.(type) {
 		case StateChanged:
-			if e.Replica.Incarnation == 0 && e.From == Unknown {
-				delete(n.states, e.Replica) // the node was heard of, then dropped, and is a new member again
+			if _, member := n.members[e.Replica.Name]; e.From == Unknown && (e.Replica.Incarnation == 0 || !member) {
+				delete(n.states, e.Replica) // the node was no member, dropped with all that was known of it, and is spoken of again
 			}
 			if e.From == e.To || e.From != n.states[e.Replica] {
 				t.Fatalf("%s: %v goes from %v to %v, but was %v", n.id, e.Replica, e.From, e.To, n.states[e.Replica])

@@ -3,6 +3,7 @@ package e2e
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	rollcallclient "rollcall/clients/go"
@@ -77,11 +78,16 @@ func refs(state rollcallclient.PresenceState) map[string][]string {
 func (c *cluster) agree(topic string, all witnesses) rollcallclient.PresenceState {
 	c.t.Helper()
 	var states []rollcallclient.PresenceState
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("what the witnesses have made of their streams, and the lists: %s", object(c.t, states))
+		}
+	}()
 	program.Eventually(c.t, func() bool {
 		states = nil
 		for _, w := range all {
 			w.takeAll()
-			states = append(states, w.state)
+			states = append(states, inOrder(w.state))
 		}
 		for _, n := range c.nodes {
 			if n.Running() {
@@ -91,6 +97,16 @@ func (c *cluster) agree(topic string, all witnesses) rollcallclient.PresenceStat
 		return !slices.ContainsFunc(states, func(state rollcallclient.PresenceState) bool { return !reflect.DeepEqual(state, states[0]) })
 	}, "the same list of %s everywhere", topic)
 	return states[0]
+}
+
+// inOrder is a state with the metas of each key oldest first, as lists have them. In a stream they are as they came: from two nodes at the same time, the newer one may be first.
+func inOrder(state rollcallclient.PresenceState) rollcallclient.PresenceState {
+	ordered := rollcallclient.PresenceState{}
+	for key, of := range state {
+		of.Metas = slices.SortedFunc(slices.Values(of.Metas), func(a, b rollcallclient.TrackedMeta) int { return strings.Compare(a.PhxRef, b.PhxRef) })
+		ordered[key] = of
+	}
+	return ordered
 }
 
 // takeAll takes the events that are there.

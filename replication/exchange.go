@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -9,9 +10,12 @@ import (
 // done otherwise.
 const patience = 3 * time.Second
 
-// exchangeWith asks a member for what we lack, and brings it what it lacks. Several may be under way with one member that does not answer: then the next is on a
-// new connection, which works as soon as the network does.
+// exchangeWith asks a member for what we lack, and brings it what it lacks, unless that is under way. Several may wait for one member that does not answer: then the next is on
+// a new connection, which works as soon as the network does.
 func (r *Replicator) exchangeWith(id string) {
+	if r.answering.has(id) {
+		return
+	}
 	err := r.exchangeOnce(r.ctx, id)
 	if r.ctx.Err() != nil {
 		return
@@ -29,11 +33,20 @@ func (r *Replicator) exchangeOnce(ctx context.Context, id string) error {
 	}
 	ctx, progress, stop := withPatience(ctx)
 	defer stop()
-	var theirs Digests
+	var (
+		theirs Digests
+		begun  bool
+	)
+	defer func() {
+		if begun {
+			r.answering.remove(id)
+		}
+	}()
 	err := r.config.link.exchange(ctx, addr, r.digests(),
 		func(d Digests) {
 			progress()
-			theirs = d
+			theirs, begun = d, true
+			r.answering.add(id)
 			r.receive(d.Beats)
 			r.contact(id, nil)
 		},
@@ -61,6 +74,35 @@ func (r *Replicator) exchangeOnce(ctx context.Context, id string) error {
 			}
 		}
 	})
+}
+
+// answering counts the exchanges with each member in which it has begun to answer: a long answer need not be asked for again meanwhile.
+type answering struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (a *answering) has(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.of[id] > 0
+}
+
+func (a *answering) add(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of == nil {
+		a.of = map[string]int{}
+	}
+	a.of[id]++
+}
+
+func (a *answering) remove(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of[id]--; a.of[id] == 0 {
+		delete(a.of, id)
+	}
 }
 
 // withPatience returns a context that ends when progress is not called for patience.

@@ -75,6 +75,7 @@ type Replicator struct {
 	*engine
 	broadcast *broadcaster
 	batches   *batches
+	answering answering
 	synced    chan struct{} // closed after the first exchange in which we got all that we lacked, or when there is nobody to ask
 	syncOnce  sync.Once
 

@@ -56,6 +56,16 @@ func (t *Tracker) Hide(r crdt.Replica) {
 	}
 }
 
+// Recall takes in again what is heard about a replica that was forgotten, and keeps it out of sight until Show.
+func (t *Tracker) Recall(r crdt.Replica) {
+	for _, s := range t.shards {
+		s.mu.Lock()
+		s.hidden[r] = struct{}{}
+		s.set.Recall(r)
+		s.mu.Unlock()
+	}
+}
+
 // Show undoes Hide and Forget, as far as the presences are still known.
 func (t *Tracker) Show(r crdt.Replica) {
 	for _, s := range t.shards {

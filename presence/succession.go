@@ -14,12 +14,16 @@ type succession map[crdt.Replica]uint64
 
 func (e succession) obsolete(replica crdt.Replica, entry *Entry) bool {
 	for earlier, claim := range e {
-		if earlier.Name == replica.Name && earlier.Incarnation <= replica.Incarnation && entry.Claim <= claim {
+		same := earlier.Name == replica.Name && earlier.Incarnation <= replica.Incarnation
+		if (same || earlier == everybody) && entry.Claim <= claim {
 			return true
 		}
 	}
 	return false
 }
+
+// everybody stands for all replicas, where the client itself has ended the session: then also an owner has nothing more that nobody knew of. No node has such a name.
+var everybody = crdt.Replica{Name: "*", Incarnation: 1}
 
 // lapsed returns the succession after an owner that could not be asked. It may know more than was replicated, unless its node has restarted: what that restores is from before.
 func (o ownership) lapsed() succession {

@@ -157,6 +157,7 @@ func (t *Tracker) Leave(session SessionID) error {
 	}
 	if s != nil {
 		st.endLocked(s, t.untrack)
+		s.earlier = s.earlier.with(succession{everybody: t.refs.tick()})
 		t.buryLocked(st, s, t.clock.now())
 	}
 	return nil

@@ -30,6 +30,7 @@ type engine struct {
 	mu      sync.Mutex
 	view    *protocol.View
 	members map[string]string // cluster addresses, by id; without ourselves
+	back    map[crdt.Replica]returning
 	rng     *rand.Rand
 }
 
@@ -45,9 +46,19 @@ func newEngine(config Config) *engine {
 			DownAfter: config.DownAfter, ForgetAfter: config.ForgetAfter, Interval: config.Interval,
 		}, 0),
 		members: map[string]string{},
+		back:    map[crdt.Replica]returning{},
 		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
+
+// returning is a replica that is up again and not shown yet: first we catch up with what it did while we did not hear it, or who left meanwhile would show up for a moment.
+type returning struct {
+	changes uint64        // that it had made when it was heard again
+	since   time.Duration // then
+}
+
+// catchUp is how long a replica that is up again may stay hidden: something may be wrong with its count, but not with it.
+const catchUp = 2 * patience
 
 func (e *engine) now() time.Duration { return time.Since(e.start) }
 
@@ -56,13 +67,23 @@ func (e *engine) do(ask func(view *protocol.View, now time.Duration) []protocol.
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	events := ask(e.view, e.now())
-	complete := e.view.Complete()
-	if !complete {
+	if !e.view.Complete() {
 		e.complete.Store(false) // before anything is hidden
 	}
 	e.applyLocked(events)
 	e.applyLocked(e.view.Retire(e.tracker.Upto, e.now()))
-	e.complete.Store(complete)
+	e.welcomeLocked()
+	e.complete.Store(e.view.Complete() && len(e.back) == 0)
+}
+
+// welcomeLocked shows the replicas that are back and with which we have caught up.
+func (e *engine) welcomeLocked() {
+	for replica, r := range e.back {
+		if e.tracker.Known(replica) >= r.changes || e.now()-r.since > catchUp {
+			delete(e.back, replica)
+			e.tracker.Show(replica)
+		}
+	}
 }
 
 func (e *engine) applyLocked(events []protocol.Event) {
@@ -92,9 +113,10 @@ func (e *engine) changeLocked(event protocol.StateChanged) {
 	if event.From != protocol.Unknown || event.To != protocol.Up {
 		e.logger.Info("a node's state has changed", "node", replica.Name, "incarnation", replica.Incarnation, "from", event.From.String(), "to", event.To.String())
 	}
+	delete(e.back, replica)
 	switch event.To {
 	case protocol.Up:
-		e.tracker.Show(replica)
+		e.returnLocked(replica, event.From)
 	case protocol.Down:
 		e.tracker.Hide(replica)
 	case protocol.PermDown:
@@ -106,6 +128,24 @@ func (e *engine) changeLocked(event protocol.StateChanged) {
 			e.tracker.Retire(shard, replica)
 		}
 	}
+}
+
+// returnLocked has a replica shown that is up: at once, if it was never hidden.
+func (e *engine) returnLocked(replica crdt.Replica, from protocol.State) {
+	if from == protocol.Unknown {
+		e.tracker.Show(replica)
+		return
+	}
+	if from == protocol.PermDown {
+		e.tracker.Recall(replica)
+	}
+	for _, m := range e.view.Members(e.now()) {
+		if m.Replica == replica {
+			e.back[replica] = returning{m.Changes, e.now()}
+			return
+		}
+	}
+	e.tracker.Show(replica)
 }
 
 // setMembers takes in the list of members: cluster addresses, by id.

@@ -63,11 +63,12 @@ func openJournal(dir string, tracker *presence.Tracker, interval time.Duration, 
 // restore brings back the sessions whose leases have not run out while the node was down.
 func (j *journalist) restore() {
 	began, restored, lapsed := time.Now(), 0, 0
+	var unreadable []error
 	last := j.journal.LastWrite()
 	err := j.journal.Load(func(record store.Record) error {
 		state, err := replication.UnmarshalSession(record.Value)
 		if err != nil {
-			j.logger.Warn("a session in the journal cannot be read; its client tracks again", "err", err)
+			unreadable = append(unreadable, err)
 			j.pending[presence.SessionID(record.Key)] = struct{}{}
 			return nil
 		}
@@ -84,6 +85,9 @@ func (j *journalist) restore() {
 	})
 	if err != nil {
 		j.logger.Error("the journal cannot be read to its end", "err", err)
+	}
+	if len(unreadable) > 0 {
+		j.logger.Warn("sessions in the journal cannot be read; their clients track again", "sessions", len(unreadable), "err", unreadable[0])
 	}
 	if restored+lapsed > 0 {
 		j.logger.Info("sessions restored", "restored", restored, "lapsed", lapsed, "duration", time.Since(began))

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -22,8 +23,9 @@ import (
 const (
 	crashTopics  = 8
 	crashWorkers = 8
-	// crashLag is by how much a change may be older than the journal interval and still be lost, on a machine that is busy with tests. To it
-	// comes twice what the slowest request has taken: when the node gets no processor, it cannot write either.
+	// crashLag is by how much a change may be older than the journal interval and still be lost, on a machine that is busy with tests. To it comes
+	// twice what the slowest request has taken, since a node that gets no processor cannot write either, and what a commit of a few
+	// fsyncs may have taken on this disk.
 	crashLag = 300 * time.Millisecond
 )
 
@@ -112,6 +114,8 @@ func (c *crasher) round() {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.ctx)
 	var working sync.WaitGroup
+	var slowestSync time.Duration
+	working.Go(func() { slowestSync = c.probeDisk(ctx) })
 	for w := range crashWorkers {
 		working.Go(func() { c.work(ctx, w) })
 	}
@@ -122,7 +126,7 @@ func (c *crasher) round() {
 	working.Wait()
 	c.start()
 	got := c.everybody()
-	must := killed.Add(-journalInterval - crashLag - 2*slices.Max(c.slowest[:])) // what was acknowledged before is stored
+	must := killed.Add(-journalInterval - crashLag - 2*slices.Max(c.slowest[:]) - 6*slowestSync) // what was acknowledged before is stored
 	clear(c.slowest[:])
 	c.lostAge = append(c.lostAge, 0)
 	for w := range c.lives {
@@ -147,6 +151,31 @@ func (c *crasher) round() {
 	for where, there := range got {
 		c.t.Errorf("%v is there with %+v, and belongs to nobody who should be", where, there)
 	}
+}
+
+// probeDisk returns how long the slowest fsync has taken.
+func (c *crasher) probeDisk(ctx context.Context) (slowest time.Duration) {
+	file, err := os.Create(filepath.Join(filepath.Dir(c.dir), "probe"))
+	if err != nil {
+		c.t.Error(err)
+		return 0
+	}
+	defer file.Close()
+	for ctx.Err() == nil {
+		began := time.Now()
+		if _, err := file.WriteAt([]byte("probe"), 0); err != nil {
+			c.t.Error(err)
+		}
+		if err := file.Sync(); err != nil {
+			c.t.Error(err)
+		}
+		slowest = max(slowest, time.Since(began))
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return slowest
 }
 
 // work makes, changes and ends sessions until the node is gone.

@@ -37,16 +37,22 @@ func (r *Replicator) exchangeOnce(ctx context.Context, id string) error {
 		theirs Digests
 		begun  bool
 	)
+	received := func() {}
 	defer func() {
 		if begun {
 			r.answering.remove(id)
 		}
+		received()
 	}()
-	err := r.config.link.exchange(ctx, addr, r.digests(),
+	ask, whole := r.asking()
+	err := r.config.link.exchange(ctx, addr, ask,
 		func(d Digests) {
 			progress()
 			theirs, begun = d, true
 			r.answering.add(id)
+			if whole {
+				received = r.receiving()
+			}
 			r.receive(d.Beats)
 			r.contact(id, nil)
 		},
@@ -57,7 +63,10 @@ func (r *Replicator) exchangeOnce(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	r.sync()
+	received()
+	if whole {
+		r.sync()
+	}
 	empty := true
 	for range r.repair(theirs) {
 		empty = false
@@ -103,6 +112,21 @@ func (a *answering) remove(id string) {
 	if a.of[id]--; a.of[id] == 0 {
 		delete(a.of, id)
 	}
+}
+
+// asking is what we say when we ask, and whether we ask for anything. What a node lacks everybody would bring it at the same time, and the longer that takes the more of
+// them; so while one does, it asks no other.
+func (r *Replicator) asking() (ask Digests, whole bool) {
+	if r.incoming.Load() > 0 {
+		return r.greeting(), false
+	}
+	return r.digests(), true
+}
+
+// receiving notes that another node brings what we lack, until the returned function is called.
+func (r *Replicator) receiving() (received func()) {
+	r.incoming.Add(1)
+	return sync.OnceFunc(func() { r.incoming.Add(-1) })
 }
 
 // withPatience returns a context that ends when progress is not called for patience.

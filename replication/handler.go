@@ -33,7 +33,8 @@ func (r *Replicator) serveExchange(w http.ResponseWriter, request *http.Request)
 	}
 	r.receive(theirs.Beats)
 	out := patientWriter(w)
-	if err := sendStream(out, r.digests(), r.repair(theirs)); err != nil {
+	answer, _ := r.asking()
+	if err := sendStream(out, answer, r.repair(theirs)); err != nil {
 		r.logger.Debug("an exchange broke off", "node", theirs.From.Name, "err", err)
 	}
 }
@@ -42,12 +43,15 @@ func (r *Replicator) serveRepair(w http.ResponseWriter, request *http.Request) {
 	control := http.NewResponseController(w)
 	progress := func() { _ = control.SetReadDeadline(time.Now().Add(patience)) }
 	progress()
+	received := func() {}
+	defer func() { received() }()
 	err := receiveStream(request.Body,
 		func(d Digests) error {
 			if r.address(d.From.Name) == "" {
 				return &notMemberError{d.From.Name}
 			}
 			r.receive(d.Beats)
+			received = r.receiving()
 			return nil
 		},
 		func(part Part) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/presence"
@@ -76,6 +77,7 @@ type Replicator struct {
 	broadcast *broadcaster
 	batches   *batches
 	answering answering
+	incoming  atomic.Int32  // exchanges and repairs in which another node brings what we lack
 	synced    chan struct{} // closed after the first exchange in which we got all that we lacked, or when there is nobody to ask
 	syncOnce  sync.Once
 

@@ -149,7 +149,7 @@ func TestARestartedNodeKnowsNoEventsFromBefore(t *testing.T) {
 		n := serve(t)
 		w := open(n, lobbyEvents, nil)
 		w.nextState()
-		n.track("room:lobby", `{"key":"Alice"}`)
+		alice := n.track("room:lobby", `{"key":"Alice"}`)
 		w.nextDiff()
 		w.close()
 		n.restart()
@@ -161,8 +161,8 @@ func TestARestartedNodeKnowsNoEventsFromBefore(t *testing.T) {
 			open(n, lobbyEvents, lastEventID(w.lastID)),
 			open(n, lobbyEvents+"?last_event_id="+w.lastID, nil),
 		} {
-			if state := again.nextState(); len(state) != 1 || state["Bob"].Metas[0].PhxRef != bob.Ref {
-				t.Errorf("the state is %v, want Bob alone", state)
+			if state := again.nextState(); len(state) != 2 || state["Alice"].Metas[0].PhxRef != alice.Ref || state["Bob"].Metas[0].PhxRef != bob.Ref {
+				t.Errorf("the state is %v, want Alice, who was restored, and Bob", state)
 			}
 			if again.lastID == w.lastID {
 				t.Errorf("the id %s is used again", w.lastID)

@@ -17,7 +17,7 @@ var binary *program.Binary
 const (
 	long       = "ROLLCALL_LONG"
 	builtPath  = "ROLLCALL_TEST_BINARY" // of the binary, for a test that runs in a process of its own
-	inParallel = "3"                    // tests: they wait for leases more than for processors, but a node that gets none is taken for one that is down
+	inParallel = "2"                    // tests: they wait for leases more than for processors, but a node that gets none is taken for one that is down
 )
 
 func TestMain(m *testing.M) {

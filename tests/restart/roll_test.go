@@ -17,6 +17,7 @@ type town struct {
 	*crowd
 	*program.Cluster
 	balancer *balancer
+	earlier  []string // logs of nodes that were started again
 }
 
 func openTown(t *testing.T, people int, ttl time.Duration, flags ...string) *town {
@@ -28,10 +29,14 @@ func openTown(t *testing.T, people int, ttl time.Duration, flags ...string) *tow
 		c.watch(c.balancer, n.URL, rooms(people))
 	}
 	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, log := range c.earlier {
+			t.Logf("a node that was started again:\n%s", eventful(log))
+		}
 		for i, n := range cluster.Nodes {
-			if t.Failed() {
-				t.Logf("node %d:\n%s", i, eventful(n.Stderr()))
-			}
+			t.Logf("node %d:\n%s", i, eventful(n.Stderr()))
 		}
 	})
 	began := time.Now()
@@ -62,13 +67,14 @@ func urls(nodes []*program.Node) (all []string) {
 // start starts a node again.
 func (c *town) start(n *program.Node) {
 	c.t.Helper()
+	c.earlier = append(c.earlier, n.Stderr())
 	c.Start(n)
 	c.balancer.set(urls(c.Nodes)...)
 }
 
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	people := scaled(300, 2000)
+	people := scaled(150, 2000)
 	c := openTown(t, people, 10*time.Second, "--drain="+scaled("2s", "10s"), "--default-ttl=10s")
 	progress := binary.Start(t, "cluster", "--watch", "--json", "--interval=100ms", "--url="+c.balancer.URL)
 	for _, roll := range []struct {
@@ -145,7 +151,7 @@ func checkProgress(t *testing.T, text string, people int) {
 
 func TestOneNodeOfThreeIsKilled(t *testing.T) {
 	t.Parallel()
-	people := scaled(300, 2000)
+	people := scaled(150, 2000)
 	downAfter := scaled(8*time.Second, 10*time.Second)
 	c := openTown(t, people, 10*time.Second, "--down-after="+downAfter.String(), "--default-ttl=10s", "--drain=1s")
 	silent := &person{topic: roomOf(0), key: "silent-1", session: "session-of-who-is-silent"}

@@ -120,7 +120,7 @@ func (e *engine) changeLocked(event protocol.StateChanged) {
 	case protocol.Down:
 		e.tracker.Hide(replica)
 	case protocol.PermDown:
-		if present, _ := e.view.Present(replica.Name); present == replica {
+		if !e.view.Superseded(replica) { // it may come back, or become a member
 			e.tracker.Forget(replica)
 			return
 		}

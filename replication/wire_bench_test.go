@@ -76,7 +76,7 @@ func BenchmarkPush(b *testing.B) {
 
 // BenchmarkDigests tells what an exchange between nodes that agree costs.
 func BenchmarkDigests(b *testing.B) {
-	for _, nodes := range []int{3, 10, 50} {
+	for _, nodes := range []int{3, 10, 30} {
 		d := Digests{From: crdt.Replica{Name: "x3k2p7qa5wz4m600", Incarnation: 1}, Shards: make([]crdt.Digest, presence.Shards)}
 		for i := range nodes {
 			replica := crdt.Replica{Name: fmt.Sprintf("x3k2p7qa5wz4m6%02d", i), Incarnation: uint64(i + 1)}

@@ -429,5 +429,19 @@ func (c *crowd) gaps(since time.Time) (all []gap) {
 	return all
 }
 
+// ended returns how many streams have ended since a moment.
+func (c *crowd) ended(since time.Time) (n int) {
+	for _, f := range c.followers {
+		f.mu.Lock()
+		for _, ended := range f.ended {
+			if ended.After(since) {
+				n++
+			}
+		}
+		f.mu.Unlock()
+	}
+	return n
+}
+
 // nobody is for those who ignore nobody.
 func nobody(string) bool { return false }

@@ -162,8 +162,10 @@ func TestOneNodeOfThreeIsKilled(t *testing.T) {
 	program.Eventually(t, func() bool { return c.count(silent) == len(c.Nodes) }, "all nodes know who will be silent")
 	isSilent := func(key string) bool { return key == silent.key }
 
+	streams := c.metric(victim.URL, "rollcall_streams")
 	began := c.begin()
 	victim.Kill()
+	program.Eventually(t, func() bool { return c.ended(began) >= streams }, "the end of its %d streams", streams)
 	c.settle(isSilent, urls(others)...)
 	t.Logf("all are back after %v: %s; %d requests sent again", time.Since(began).Round(time.Millisecond), describe(c.gaps(began)), c.repeated.Load())
 	for _, n := range others {

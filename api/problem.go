@@ -85,7 +85,7 @@ func problemOf(err error) Problem {
 		return newProblem(ProblemCodeNoCluster, "", "This node runs by itself: there is no cluster to remove a node from.")
 	case errors.Is(err, ErrNoQuorum):
 		return newProblem(ProblemCodeNoQuorum, "", "The cluster has no leader. Try again when most of its voters are up.")
-	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, presence.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return newProblem(ProblemCodeUnavailable, "", "The node that this concerns did not answer. Try again in a moment.")
 	case errors.As(err, &routed):
 		return routingProblem(routed)

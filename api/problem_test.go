@@ -32,6 +32,7 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 			"No member of the cluster has this id. GET /v1/cluster lists the members."},
 		{ErrNoCluster, 409, ProblemCodeNoCluster, "This node runs by itself: there is no cluster to remove a node from."},
 		{ErrNoQuorum, 503, ProblemCodeNoQuorum, "The cluster has no leader. Try again when most of its voters are up."},
+		{presence.ErrUnavailable, 503, ProblemCodeUnavailable, "The node that this concerns did not answer. Try again in a moment."},
 		{fmt.Errorf("track: %w", ErrUnavailable), 503, ProblemCodeUnavailable,
 			"The node that this concerns did not answer. Try again in a moment."},
 		{context.DeadlineExceeded, 503, ProblemCodeUnavailable, "The node that this concerns did not answer. Try again in a moment."},

@@ -8,6 +8,8 @@ import (
 var (
 	// ErrUnknownSession is returned when a session was never made, has left, or its lease ran out. The client tracks again.
 	ErrUnknownSession = errors.New("unknown session")
+	// ErrUnavailable is returned when it cannot be said whether a session exists, because a node that may have it did not answer. The client tries again.
+	ErrUnavailable = errors.New("unavailable")
 	// ErrNotPresent is returned when a session that exists is not in the topic under the key.
 	ErrNotPresent = errors.New("not present")
 )

@@ -31,6 +31,8 @@ type engine struct {
 	view    *protocol.View
 	members map[string]string // cluster addresses, by id; without ourselves
 	back    map[crdt.Replica]returning
+	gone    []departure // oldest first
+	grace   time.Duration
 	rng     *rand.Rand
 }
 
@@ -47,6 +49,7 @@ func newEngine(config Config) *engine {
 		}, 0),
 		members: map[string]string{},
 		back:    map[crdt.Replica]returning{},
+		grace:   graceIntervals * config.Interval,
 		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
@@ -59,6 +62,29 @@ type returning struct {
 
 // catchUp is how long a replica that is up again may stay hidden: something may be wrong with its count, but not with it.
 const catchUp = 2 * patience
+
+// departure is what is to be dropped of a replica that has left, was forgotten, or has restarted. It is put off for a few exchanges: others may have taken over its sessions, and
+// who drops them before hearing of that would see them leave and join.
+type departure struct {
+	replica crdt.Replica
+	due     time.Duration
+	drop    func()
+}
+
+// graceIntervals is how many intervals that is.
+const graceIntervals = 5
+
+func (e *engine) departLocked(replica crdt.Replica, drop func()) {
+	e.gone = append(e.gone, departure{replica, e.now() + e.grace, drop})
+}
+
+// buryLocked drops what is due.
+func (e *engine) buryLocked() {
+	for len(e.gone) > 0 && e.gone[0].due <= e.now() {
+		e.gone[0].drop()
+		e.gone = e.gone[1:]
+	}
+}
 
 func (e *engine) now() time.Duration { return time.Since(e.start) }
 
@@ -73,6 +99,7 @@ func (e *engine) do(ask func(view *protocol.View, now time.Duration) []protocol.
 	e.applyLocked(events)
 	e.applyLocked(e.view.Retire(e.tracker.Upto, e.now()))
 	e.welcomeLocked()
+	e.buryLocked()
 	e.complete.Store(e.view.Complete() && len(e.back) == 0)
 }
 
@@ -94,7 +121,7 @@ func (e *engine) applyLocked(events []protocol.Event) {
 		case protocol.NewIncarnation:
 			e.logger.Info("a node has restarted", "node", event.New.Name, "incarnation", event.New.Incarnation)
 		case protocol.Retired:
-			e.tracker.Retire(event.Shard, event.Old)
+			e.departLocked(event.Old, func() { e.tracker.Retire(event.Shard, event.Old) })
 		case protocol.SelfSuperseded:
 			e.logger.Error("another process has run, or runs, with this node's id and a higher incarnation",
 				"incarnation", e.self.Incarnation, "other", event.By.Incarnation)
@@ -116,17 +143,20 @@ func (e *engine) changeLocked(event protocol.StateChanged) {
 	delete(e.back, replica)
 	switch event.To {
 	case protocol.Up:
+		e.gone = slices.DeleteFunc(e.gone, func(d departure) bool { return d.replica == replica })
 		e.returnLocked(replica, event.From)
 	case protocol.Down:
 		e.tracker.Hide(replica)
 	case protocol.PermDown:
 		if !e.view.Superseded(replica) { // it may come back, or become a member
-			e.tracker.Forget(replica)
+			e.departLocked(replica, func() { e.tracker.Forget(replica) })
 			return
 		}
-		for shard := range presence.Shards {
-			e.tracker.Retire(shard, replica)
-		}
+		e.departLocked(replica, func() {
+			for shard := range presence.Shards {
+				e.tracker.Retire(shard, replica)
+			}
+		})
 	}
 }
 
@@ -239,17 +269,20 @@ func (e *engine) merge(part Part) {
 	e.do(func(view *protocol.View, now time.Duration) []protocol.Event { return view.Learn(replicas, now) })
 }
 
-// peers returns the members that are up and answer, sorted.
-func (e *engine) peers() []string {
+// peers returns the members that are up and answer, and those that are up and do not answer, sorted.
+func (e *engine) peers() (answering, silent []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var ids []string
 	for _, m := range e.view.Members(e.now()) {
-		if !m.Self && m.State == protocol.Up && m.Reachable {
-			ids = append(ids, m.Replica.Name)
+		switch {
+		case m.Self || m.State != protocol.Up:
+		case m.Reachable:
+			answering = append(answering, m.Replica.Name)
+		default:
+			silent = append(silent, m.Replica.Name)
 		}
 	}
-	return ids
+	return answering, silent
 }
 
 // reachable tells whether the replica is up, and its node answers.

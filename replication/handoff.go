@@ -20,7 +20,7 @@ const handOverBatch = 200
 func (r *Replicator) HandOver(ctx context.Context) (handed int, err error) {
 	for {
 		ids := r.tracker.Sessions()
-		peers := r.peers()
+		peers, _ := r.peers()
 		if len(ids) == 0 {
 			return handed, nil
 		}
@@ -86,7 +86,7 @@ func (r *Replicator) handOverBatch(ctx context.Context, peer string, ids []prese
 
 // Farewell tells all peers that this node stops and has nothing left, so that nobody waits for it. Before that it makes sure that they know who has its sessions now.
 func (r *Replicator) Farewell(ctx context.Context) {
-	peers := r.peers()
+	peers, _ := r.peers()
 	r.withAll(peers, func(id string) error { return r.exchangeOnce(ctx, id) })
 	r.withAll(peers, func(id string) error { return r.exchangeOnce(ctx, id) }) // with what the first round brought from others
 	if r.tracker.Stats().Held > 0 {

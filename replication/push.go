@@ -63,7 +63,7 @@ func (b *broadcaster) run() {
 // flush sends what has changed.
 func (b *broadcaster) flush() {
 	parts := b.r.tracker.TakeChanges()
-	peers := b.r.peers()
+	peers, _ := b.r.peers()
 	if len(parts) == 0 || len(peers) == 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -179,12 +180,15 @@ type route struct {
 
 // route does a request where the session lives, see DESIGN.md, "Sessions away from home".
 func (r *Replicator) route(ctx context.Context, id presence.SessionID, q route) error {
-	owner := r.ownerOf(ctx, id)
+	owner, certain := r.ownerOf(ctx, id)
 	for range maxMoves {
 		if owner == (crdt.Replica{}) {
 			err := q.here()
 			moved, ok := errors.AsType[*presence.MovedError](err)
-			if !ok {
+			switch {
+			case !certain && errors.Is(err, presence.ErrUnknownSession):
+				return presence.ErrUnavailable
+			case !ok:
 				return err
 			}
 			owner = moved.Owner
@@ -203,7 +207,7 @@ func (r *Replicator) route(ctx context.Context, id presence.SessionID, q route) 
 		case errors.Is(result.Err, presence.ErrUnknownSession): // it has ended there, and may have begun anew elsewhere
 			r.buried(id, result)
 			r.tracker.Abandon(id)
-			owner = r.find(ctx, id)
+			owner, certain = r.find(ctx, id)
 		case q.bring:
 			q.there(owner, result)
 			owner = crdt.Replica{}
@@ -260,56 +264,66 @@ func (r *Replicator) call(ctx context.Context, node string, ops []Op) ([]OpResul
 	return results, err
 }
 
-// ownerOf returns who has a session: the zero replica when that is we, or nobody. A session whose owner does not answer is taken over.
-func (r *Replicator) ownerOf(ctx context.Context, id presence.SessionID) crdt.Replica {
+// ownerOf returns who has a session: the zero replica when that is we, or nobody, which is certain or not. A session whose owner does not answer is taken over.
+func (r *Replicator) ownerOf(ctx context.Context, id presence.SessionID) (owner crdt.Replica, certain bool) {
 	where := r.tracker.Locate(id)
 	switch {
 	case where.Here:
-		return crdt.Replica{}
+		return crdt.Replica{}, true
 	case where.Owner == crdt.Replica{}:
 		return r.find(ctx, id)
 	case !r.reachable(where.Owner):
 		r.tracker.AdoptKnown(id)
-		return crdt.Replica{}
+		return crdt.Replica{}, true
 	default:
-		return where.Owner
+		return where.Owner, true
 	}
 }
 
-// find asks other nodes for a session that this one has not heard of: it may be so new that its presences are still on their way, or have none.
-func (r *Replicator) find(ctx context.Context, id presence.SessionID) crdt.Replica {
+// find asks other nodes for a session that this one has not heard of: it may be so new that its presences are still on their way, or have none. It is certain that
+// nobody has it when everybody who is up, or who made its id, has said so.
+func (r *Replicator) find(ctx context.Context, id presence.SessionID) (owner crdt.Replica, certain bool) {
 	if id.MayBeFrom(r.self.Name) {
-		return crdt.Replica{} // we made it, and it has ended
+		return crdt.Replica{}, true // we made it, and it has ended
 	}
-	peers := r.peers()
-	for _, peer := range peers {
+	peers, silent := r.peers()
+	certain = len(silent) == 0
+	for _, peer := range append(slices.Clone(peers), silent...) {
 		if id.MayBeFrom(peer) {
-			peers = []string{peer}
+			certain = !slices.Contains(silent, peer)
+			peers = slices.DeleteFunc(peers, func(other string) bool { return other != peer })
 			break
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	found := make(chan crdt.Replica, len(peers))
+	type answer struct {
+		owner crdt.Replica
+		err   error
+	}
+	answers := make(chan answer, len(peers))
 	for _, peer := range peers {
 		go func() {
 			results, err := r.call(ctx, peer, []Op{{Kind: OpFind, Session: id}})
-			if err == nil && results[0].Err == nil {
-				found <- r.present(peer)
-				return
-			}
-			if err == nil {
+			switch {
+			case err != nil:
+				answers <- answer{err: err}
+			case results[0].Err == nil:
+				answers <- answer{owner: r.present(peer)}
+			default:
 				r.buried(id, results[0])
+				answers <- answer{}
 			}
-			found <- crdt.Replica{}
 		}()
 	}
 	for range peers {
-		if owner := <-found; owner != (crdt.Replica{}) {
-			return owner
+		a := <-answers
+		if a.owner != (crdt.Replica{}) {
+			return a.owner, true
 		}
+		certain = certain && a.err == nil
 	}
-	return crdt.Replica{}
+	return crdt.Replica{}, certain
 }
 
 // present returns the run of a node that was heard of last.

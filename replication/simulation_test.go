@@ -406,6 +406,7 @@ func (w *world) heartbeat(t *rapid.T, c *client, n *simNode) {
 		if c.binding == nil {
 			c.renewed = time.Now()
 		}
+	case errors.Is(err, presence.ErrUnavailable) && w.lossy: // somebody did not answer: the client tries again later
 	case !errors.Is(err, presence.ErrUnknownSession):
 		t.Fatalf("heartbeat: %v", err)
 	case len(c.wanted) > 0 && w.faults == 0 && (c.binding != nil || time.Since(c.renewed) < simTTL):

@@ -17,7 +17,7 @@ func (p *Port) newClient() *http.Client {
 			DialContext:            p.dial,
 			Protocols:              protocols,
 			DisableCompression:     true, // the exchange knows what is worth it
-			MaxIdleConnsPerHost:    8,
+			MaxIdleConnsPerHost:    64,
 			IdleConnTimeout:        clientIdleTimeout,
 			MaxResponseHeaderBytes: maxHeaderBytes,
 		},

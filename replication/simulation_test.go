@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +43,7 @@ var simShards = func() (shards []int) {
 // world is a cluster in which every message is an object that may be lost, doubled, delayed and reordered. Nothing in it runs by itself but the trackers' sweepers, on
 // a fake clock.
 type world struct {
+	asking  sync.Mutex
 	nodes   map[string]*simNode
 	bag     []message
 	cut     map[[2]string]bool // directed
@@ -243,6 +245,7 @@ func (w *world) talk(others int) {
 		n := w.nodes[id]
 		if away := n.tracker.Away(); len(away) > 0 {
 			_, _ = n.Heartbeats(n.ctx, away)
+			synctest.Wait()
 		}
 	}
 }
@@ -267,6 +270,8 @@ type simLink struct {
 var errCut = errors.New("the network is cut")
 
 func (l *simLink) ops(_ context.Context, addr string, ops Ops) ([]OpResult, error) {
+	l.world.asking.Lock() // several nodes may be asked at once
+	defer l.world.asking.Unlock()
 	if !l.world.open(l.from, addr) {
 		return nil, errCut
 	}
@@ -362,6 +367,7 @@ func (w *world) detach(c *client) {
 }
 
 func (w *world) put(t *rapid.T, c *client, n *simNode, topic presence.Topic, meta string) {
+	defer synctest.Wait() // for the questions whose answers nobody needed
 	tracked, created, err := n.Update(context.Background(), topic, c.key, c.id, presence.Meta(meta))
 	if err != nil {
 		t.Fatalf("put: %v", err)
@@ -401,6 +407,7 @@ func (w *world) note(c *client, n *simNode, topic presence.Topic) {
 // heartbeat renews a client's lease, or tracks again what was forgotten, which must have had a reason.
 func (w *world) heartbeat(t *rapid.T, c *client, n *simNode) {
 	_, err := n.Heartbeat(context.Background(), c.id)
+	synctest.Wait()
 	switch {
 	case err == nil:
 		if c.binding == nil {
